@@ -1,0 +1,184 @@
+"""The recorder: gives records their place in the books and lets the visitor go when they are safe.
+
+Records join the open batch; the journal thread writes batches one after the other. Runs on one event loop; nothing here awaits.
+"""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from tracker import wire
+from tracker.adapters.journal.boot_log import BootLog
+from tracker.adapters.journal.segment import Header
+from tracker.adapters.journal.slot import Slot
+from tracker.adapters.journal.writer import Batch, JournalWriter
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX_RECORDS = 500  # × 8 KB is well below a frame's limit; and one stream entry stays near 64 KB in the usual case
+UNWRITTEN_MAX_BYTES = 64 * 1024 * 1024  # batches that no journal holds and Redis has not taken; beyond it the oldest are given up, counted
+REWRITE_EVERY_S = 1.0
+
+
+class Recorder:
+    """One boot of one process. `offer` (the shipper's) takes each batch as soon as it may be shipped."""
+
+    def __init__(
+        self,
+        own: BootLog,
+        slot: Slot | None,
+        offer: Callable[[Batch], None],
+        *,
+        ack: str,
+        deadline_s: float,
+        segment_bytes: int,
+    ) -> None:
+        """`slot` None: no journal can be had (a full disk at start): batches wait for Redis alone until there is one."""
+        self._own, self._offer, self._ack = own, offer, ack
+        self._deadline_s = 0.0 if ack == "journal-sync" else deadline_s
+        self._segment_bytes = segment_bytes
+        self._loop = asyncio.get_running_loop()
+        self._records: list[wire.Record] = []
+        self._waiters: list[Callable[[], None]] = []
+        self._opened_at = 0.0
+        self._flush_is_due = False
+        self._unwritten: deque[Batch] = deque()  # sealed, in seq order, their write not finished
+        self._writing = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._writer: JournalWriter | None = None
+        self._rewriter = self._loop.call_later(REWRITE_EVERY_S, self._rewrite)
+        if slot is not None:
+            self.use(slot)
+
+    def use(self, slot: Slot) -> None:
+        """Begin to write the journal in `slot`."""
+        header = Header(self._own.kind, self._own.node, self._own.boot)
+        self._writer = JournalWriter(
+            slot.directory, header, self._written_on_thread, self._abandoned_on_thread, sync=self._ack == "journal-sync", segment_bytes=self._segment_bytes
+        )
+        self._writer.start()
+
+    def add(self, record: wire.Record, done: Callable[[], None]) -> None:
+        """Record it; `done` is called once, when it is as safe as the ack mode asks, or at the deadline."""
+        if not self._records:
+            self._opened_at = self._loop.time()
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self._loop.call_soon(self._flush)
+        self._records.append(wire.fit(record))
+        self._waiters.append(done)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        if self._records and (not self._writing or len(self._records) >= BATCH_MAX_RECORDS):
+            self._seal()
+        elif self._records:
+            self._arm()
+
+    def _seal(self) -> None:
+        while self._records:
+            records, self._records = self._records[:BATCH_MAX_RECORDS], self._records[BATCH_MAX_RECORDS:]
+            waiters, self._waiters = self._waiters[: len(records)], self._waiters[len(records) :]
+            self._submit(records, waiters)
+        self._arm()
+
+    def _submit(self, records: list[wire.Record], waiters: list[Callable[[], None]]) -> None:
+        line = self._own.line
+        line.last_seq += 1
+        line.accepted += len(records)
+        line.save()  # before any answer leaves: what was answered is in the books, whatever happens next
+        frame = wire.encode_frame(line.last_seq, records, line.accepted)
+        batch = Batch(line.last_seq, len(records), line.accepted, frame, self._opened_at, waiters)
+        self._own.remember(batch)
+        if self._ack == "memory":
+            batch.answer()
+        if self._writer is None:
+            self._ship_unwritten(batch)
+            if batch.waiters:
+                self._unwritten.append(batch)
+            return
+        self._unwritten.append(batch)
+        self._writing += 1
+        self._writer.submit(batch)
+
+    # -- the thread's answers
+
+    def _written_on_thread(self, group: list[Batch], path: Path | None, error: OSError | None) -> None:
+        self._loop.call_soon_threadsafe(self._written, group, path, error)
+
+    def _abandoned_on_thread(self, path: Path) -> None:
+        self._loop.call_soon_threadsafe(self._own.distrust, path)
+
+    def _written(self, group: list[Batch], path: Path | None, error: OSError | None) -> None:
+        self._writing -= len(group)
+        for batch in group:
+            if error is None and path is not None:
+                self._own.journaled(batch, path)
+                if self._ack != "redis":
+                    batch.answer()
+            self._ship_unwritten(batch)
+        while self._unwritten and not self._unwritten[0].waiters:
+            self._unwritten.popleft()
+        if self._records and not self._writing:
+            self._seal()
+
+    def _ship_unwritten(self, batch: Batch) -> None:
+        if not batch.shipping:
+            batch.shipping = True
+            self._offer(batch)
+
+    # -- the deadline
+
+    def _arm(self) -> None:
+        if self._timer is None and self._deadline_s:
+            oldest = self._unwritten[0].opened_at if self._unwritten else self._opened_at
+            self._timer = self._loop.call_at(oldest + self._deadline_s, self._deadline)
+
+    def _deadline(self) -> None:
+        """Answer those who waited long enough. Their batches go to Redis from memory; if they are never written they are counted."""
+        self._timer = None
+        due = self._loop.time() - self._deadline_s + 0.001
+        if self._records and self._opened_at <= due:
+            self._seal()
+        for batch in self._unwritten:
+            if batch.opened_at > due:
+                break
+            if batch.waiters:
+                self._own.line.late += len(batch.waiters)
+                self._own.line.save()
+                batch.answer()
+                self._ship_unwritten(batch)
+        while self._unwritten and not self._unwritten[0].waiters:
+            self._unwritten.popleft()
+        if self._unwritten or self._records:
+            self._arm()
+
+    # -- healing
+
+    def _rewrite(self) -> None:
+        """Give batches that only memory and Redis hold another chance to get into the journal."""
+        self._rewriter = self._loop.call_later(REWRITE_EVERY_S, self._rewrite)
+        if self._writer is None or self._writing:  # what is being written may be what memory holds
+            return
+        for batch in self._own.unjournaled():
+            self._writing += 1
+            self._writer.submit(batch)
+
+    async def close(self, wait_s: float) -> None:
+        """Seal and write all there is, waiting up to `wait_s` for the disk. Afterwards no `add`."""
+        self._seal()
+        if self._writer is not None:
+            self._writer.stop()
+            await asyncio.to_thread(self._writer.join, wait_s)
+            await asyncio.sleep(0)  # the thread's last answers are already queued on this loop
+        self._rewriter.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def new_boot() -> bytes:
+    """128 random bits: a process start is never mistaken for another, whatever happened to its disk or its name."""
+    return os.urandom(16)

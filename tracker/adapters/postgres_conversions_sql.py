@@ -1,0 +1,136 @@
+"""The statements of `postgres_conversions`."""
+
+SUBS = ", ".join(f"sub{n}" for n in range(1, 11))
+FACTS = f"creative, country, device, os, browser, {SUBS}, ref"
+CLICK_FACTS = ", ".join(f"c.{name.strip()}" for name in FACTS.split(","))
+NO_FACTS = ", ".join(f"NULL::text AS {name.strip()}" for name in FACTS.split(","))
+
+TOKEN = """
+    SELECT t.advertiser_id, t.token_hash, a.slug, trim(a.currency) AS currency, a.settings
+    FROM postback_tokens t JOIN advertisers a ON a.id = t.advertiser_id
+    WHERE t.token_hash = $1 AND t.kind = $2 AND t.revoked_at IS NULL
+"""
+INSERT_POSTBACK = """
+    INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, goal, click_id, coupon, amount_micros,
+        currency, amount_original, currency_original, status, status_original, happened_at, parameters, ip, unverified,
+        outcome)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'parked')
+    ON CONFLICT (postback_id) DO NOTHING RETURNING 1
+"""
+REJECTED_POSTBACK = """
+    INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, click_id, amount_original, currency_original,
+        status_original, parameters, ip, outcome, reason)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'rejected', $12)
+    ON CONFLICT (postback_id) DO NOTHING
+"""
+STORED_VERDICT = """
+    SELECT p.outcome, p.reason, p.conversion_id, c.status FROM postbacks p LEFT JOIN conversions c ON c.id = p.conversion_id
+    WHERE p.postback_id = $1
+"""
+FINISH = """
+    UPDATE postbacks SET outcome = $2, reason = $3, conversion_id = $4, tries = $5, next_try_at = $6, parked_until = $7,
+        processed_at = now()
+    WHERE postback_id = $1
+"""
+_CLICK = f"""
+    SELECT c.click_id, c.clicked_at, coalesce(r.link, c.link) AS link, coalesce(r.partner, c.partner) AS partner,
+        m.id AS campaign, m.advertiser_id AS advertiser, m.attribution_window_days, {CLICK_FACTS}
+    FROM clicks c
+    LEFT JOIN LATERAL (
+        SELECT a.link, a.partner, a.campaign FROM click_attributions a WHERE a.click_id = c.click_id ORDER BY a.id DESC LIMIT 1
+    ) r ON true
+    LEFT JOIN campaigns m ON m.id = coalesce(r.campaign, c.campaign)
+"""
+CLICK_BY_ID = _CLICK + " WHERE c.click_id = $1"
+CLICK_BY_OLD_ID = _CLICK + " WHERE c.old_click_id = $1 AND m.advertiser_id = $2 ORDER BY c.clicked_at DESC, c.click_id DESC LIMIT 1"
+OLD_CLICK = f"""
+    SELECT c.click_id, c.clicked_at, c.link, c.partner, m.id AS campaign, m.advertiser_id AS advertiser,
+        m.attribution_window_days, {NO_FACTS}
+    FROM old_clicks c JOIN campaigns m ON m.id = c.campaign
+    WHERE c.old_click_id = $1 AND m.advertiser_id = $2 ORDER BY c.clicked_at DESC, c.id DESC LIMIT 1
+"""
+COUPON = """
+    SELECT partner_id AS partner, campaign_id AS campaign FROM coupons
+    WHERE advertiser_id = $1 AND upper(code) = upper($2) AND status = 'active'
+      AND coalesce(valid_from, '-infinity') <= $3 AND $3 < coalesce(valid_to, 'infinity')
+    ORDER BY id LIMIT 1
+"""
+# A partner's own terms go before all others, a goal's before the campaign's.
+TERMS = """
+    SELECT t.id AS terms_id, t.payout_type, coalesce(t.amount_micros, 0) AS amount_micros,
+        coalesce(t.percent_micros, 0) AS percent_micros, trim(t.currency) AS currency, t.version
+    FROM terms t LEFT JOIN goals g ON g.id = t.goal_id
+    WHERE t.campaign_id = $1 AND t.effective_from <= $4 AND $4 < t.effective_to AND t.payout_type IN ('fixed', 'percent')
+      AND (t.partner_id IS NULL OR t.partner_id = $2) AND (t.goal_id IS NULL OR g.slug = $3)
+    ORDER BY (t.partner_id IS NOT NULL) DESC, (t.goal_id IS NOT NULL) DESC, t.effective_from DESC, t.id DESC LIMIT 1
+"""
+INSERT_CONVERSION = f"""
+    INSERT INTO conversions (id, advertiser_id, goal, txid, postback_id, status, converted_at, received_at, amount_micros,
+        currency, amount_original, currency_original, status_original, payout_micros, payout_currency, terms_id, attribution,
+        trace, click_id, clicked_at, link, partner, campaign, parameters, {FACTS})
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+        {", ".join(f"${n}" for n in range(25, 25 + FACTS.count(",") + 1))})
+    ON CONFLICT (advertiser_id, goal, txid, occurrence) DO NOTHING RETURNING id
+"""
+EXISTING = """
+    SELECT c.id, c.status, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
+        trim(c.payout_currency) AS payout_currency, c.partner, c.advertiser_id, c.converted_at,
+        coalesce(g.duplicate_policy, 'ignore') AS duplicate_policy
+    FROM conversions c LEFT JOIN goals g ON g.campaign_id = c.campaign AND g.slug = c.goal
+    WHERE {} FOR UPDATE OF c
+"""
+EXISTING_BY_TXID = EXISTING.format("c.advertiser_id = $1 AND c.goal = $2 AND c.txid = $3 AND c.occurrence = 1")
+EXISTING_BY_ID = EXISTING.format("c.id = $1")
+SHARE = """
+    INSERT INTO conversion_shares (conversion_id, partner_id, amount_micros, currency, terms_id, plan_version)
+    VALUES ($1, $2, $3, $4, $5, $6)
+"""
+LEDGER = """
+    INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, conversion_id, postback_id, kind, status,
+        amount_micros, currency, reason, actor)
+    SELECT $1, account, partner, $2, $3, $4, $5, status, amount, currency, $6, $7
+    FROM unnest($8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::text[]) AS r(account, partner, status, amount, currency)
+"""
+SET_STATUS = "UPDATE conversions SET status = $2, updated_at = now() WHERE id = $1"
+LONGEST_WINDOW = "SELECT coalesce(max(attribution_window_days), 30) FROM campaigns WHERE advertiser_id = $1"
+PARKED = "SELECT count(*) AS parked FROM postbacks WHERE outcome = 'parked'"
+TO_TRY = """
+    SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1
+    ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+
+CONVERSIONS = f"""
+    SELECT c.id, c.txid, c.goal, c.occurrence, c.status, c.click_id, a.slug AS advertiser, p.slug AS partner, m.slug AS campaign,
+        l.slug AS link, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
+        trim(c.payout_currency) AS payout_currency, c.converted_at, c.received_at, c.clicked_at, c.attribution, c.trace,
+        c.postback_id, c.amount_original, c.currency_original, c.status_original, c.parameters, c.source, c.source_id,
+        c.created_at, c.updated_at, {CLICK_FACTS}
+    FROM conversions c JOIN advertisers a ON a.id = c.advertiser_id LEFT JOIN partners p ON p.id = c.partner
+    LEFT JOIN campaigns m ON m.id = c.campaign LEFT JOIN links l ON l.id = c.link
+"""
+CONVERSION_FILTERS = {
+    "status": "c.status",
+    "goal": "c.goal",
+    "txid": "c.txid",
+    "advertiser": "a.slug",
+    "partner": "p.slug",
+    "campaign": "m.slug",
+    "link": "l.slug",
+    "source": "c.source",
+    "source_id": "c.source_id",
+}
+POSTBACKS_OF = """
+    SELECT postback_id, received_at, source, goal, click_id, coupon, amount_micros, trim(currency) AS currency, amount_original,
+        currency_original, status_original, outcome, reason, conversion_id, parked_until
+    FROM postbacks WHERE advertiser_id = $1 AND txid = $2 ORDER BY received_at, postback_id LIMIT 100
+"""
+LEDGER_OF = """
+    SELECT at, effective_on, account, kind, status, amount_micros, trim(currency) AS currency, reason, actor
+    FROM ledger_entries WHERE conversion_id = $1 ORDER BY id
+"""
+SHOWN_CLICK = """
+    SELECT c.*, l.slug AS link_slug, p.slug AS partner_slug, m.slug AS campaign_slug, a.slug AS advertiser_slug
+    FROM clicks c LEFT JOIN links l ON l.id = c.link LEFT JOIN partners p ON p.id = c.partner
+    LEFT JOIN campaigns m ON m.id = c.campaign LEFT JOIN advertisers a ON a.id = c.advertiser
+    WHERE c.click_id = $1
+"""

@@ -1,0 +1,50 @@
+"""Money: integer micros (millionths) of an ISO 4217 currency, never a float."""
+
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+
+MICROS = 1_000_000
+MAX_MICROS = 10**15  # a thousand million units: more than any order, far inside bigint even when summed
+PERCENT_MICROS = 100 * MICROS
+# ISO 4217 minor units that are not 2 (SIX list one, 2024).
+MINOR_UNITS = {
+    **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"), 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    "CLF": 4,
+    "UYW": 4,
+}
+
+
+def minor_unit(currency: str) -> int:
+    """Digits after the point that the currency is paid in."""
+    return MINOR_UNITS.get(currency, 2)
+
+
+def parse_micros(text: str) -> int:
+    """Exact micros of a decimal such as `12.50`. ValueError says what is allowed; negative amounts are allowed here."""
+    try:
+        value = Decimal(text.strip())
+    except InvalidOperation:
+        raise ValueError("must be a decimal number with a point, such as 12.50") from None
+    if not value.is_finite():
+        raise ValueError("must be a finite decimal number")
+    if abs(value) * MICROS > MAX_MICROS:
+        raise ValueError("is larger than 1000000000")
+    scaled = value * MICROS
+    if scaled != int(scaled):
+        raise ValueError("must have at most six digits after the point")
+    return int(scaled)
+
+
+def format_micros(micros: int, currency: str) -> str:
+    """Decimal string with at least the currency's minor digits, and more only when the amount needs them."""
+    digits = minor_unit(currency)
+    sign, whole, part = "-" if micros < 0 else "", abs(micros) // MICROS, abs(micros) % MICROS
+    fraction = f"{part:06d}".rstrip("0").ljust(digits, "0")
+    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
+
+
+def percent_of(micros: int, percent_micros: int, currency: str) -> int:
+    """`percent` of an amount, rounded half even at the currency's minor unit."""
+    exact = Decimal(micros) * percent_micros / (PERCENT_MICROS * MICROS)
+    rounded = exact.quantize(Decimal(1).scaleb(-minor_unit(currency)), rounding=ROUND_HALF_EVEN)
+    return int(rounded * MICROS)

@@ -1,0 +1,397 @@
+"""The programme's things - advertisers, campaigns, partners, links … - as data: their fields, and what each accepts.
+
+One description serves the API, the command line and the OpenAPI document. Reading is pure; storing is
+`adapters.postgres_programme`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from tracker.domain import money
+from tracker.errors import RejectedInput
+
+URL_MAX = 2048
+TEXT_MAX = 255
+LINKS_MAX = 1000  # in one request
+SLUG = re.compile(r"[a-z0-9_-]{1,64}")
+HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:\d{1,5})?")
+CURRENCY = re.compile(r"[A-Z]{3}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+MACRO = re.compile(r"\{([^{}]*)\}")
+PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
+MACROS = frozenset(
+    ["click_id", "partner", "campaign", "link", "creative", "ref", "country", "device", "os", "browser", "language", "timestamp", "random", "old_click_id"]
+) | {f"sub{number}" for number in range(1, 11)}
+Read = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """A payout as `terms` keep it: `fixed` has an amount and its currency (None: the advertiser's), `percent` a percentage."""
+
+    payout_type: str
+    amount_micros: int | None = None
+    percent_micros: int | None = None
+    currency: str | None = None
+
+
+def text(value: Any) -> str:
+    """At most 255 characters, no control characters."""
+    if not isinstance(value, str):
+        raise ValueError("must be a string")  # noqa: TRY004 - bad input, not a bug
+    if len(value) > TEXT_MAX:
+        raise ValueError(f"must have at most {TEXT_MAX} characters")
+    if CONTROL.search(value) or SURROGATE.search(value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def filled(value: Any) -> str:
+    """Text that is not blank."""
+    stripped = text(value).strip()
+    if not stripped:
+        raise ValueError("must not be empty")
+    return stripped
+
+
+def slug(value: Any) -> str:
+    """A slug: 1 to 64 of `a-z0-9-_`."""
+    if not isinstance(value, str) or not SLUG.fullmatch(value):
+        raise ValueError("must be 1 to 64 characters of a-z, 0-9, - and _")
+    return value
+
+
+def url(value: Any) -> str:
+    """An http(s) address with a host, macros from the list, at most 2048 characters."""
+    if not isinstance(value, str) or len(value) > URL_MAX:
+        raise ValueError(f"must be an address of at most {URL_MAX} characters")
+    if CONTROL.search(value) or SURROGATE.search(value) or re.search(r"\s", value):
+        raise ValueError("must not contain spaces or control characters")
+    for name in MACRO.findall(value):
+        if name not in MACROS:
+            raise ValueError(f"has an unknown macro {{{name}}}; known ones are {', '.join(sorted(MACROS))}")
+    _check_host(value)
+    return value
+
+
+def _check_host(value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("must be a valid address") from None
+    if parts.scheme not in ("http", "https") or not host or "\\" in parts.netloc:
+        raise ValueError("must start with http:// or https:// and name a host")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain a user name or password")
+    if "{" in parts.netloc:
+        raise ValueError("must not have a macro in its host")
+
+
+def old_url(value: Any) -> str:
+    """An old address, in any spelling that a browser would follow, at most 2048 characters."""
+    if not isinstance(value, str) or not value.strip() or len(value) > URL_MAX:
+        raise ValueError(f"must be an address of 1 to {URL_MAX} characters")
+    if CONTROL.search(value.strip()) or SURROGATE.search(value):
+        raise ValueError("must not contain control characters")
+    return value.strip()
+
+
+def currency(value: Any) -> str:
+    """An ISO 4217 code."""
+    if not isinstance(value, str) or not CURRENCY.fullmatch(value.upper()):
+        raise ValueError("must be an ISO 4217 code of three letters, such as EUR")
+    return value.upper()
+
+
+def host(value: Any) -> str:
+    """A host name, lower-cased; a port is kept."""
+    if not isinstance(value, str) or not HOST.fullmatch(value.lower().rstrip(".")):
+        raise ValueError("must be a host name such as shop.example")
+    return value.lower().rstrip(".")
+
+
+def hosts(value: Any) -> list[str]:
+    """A list of host names, each once."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or len(value) > 1000:
+        raise ValueError('must be a list of host names such as ["shop.example"]')
+    return list(dict.fromkeys(host(item) for item in value))
+
+
+def instant(value: Any) -> datetime:
+    """An instant in ISO 8601; without an offset it is UTC."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        at = None
+    if at is None:
+        raise ValueError("must be a date or an instant such as 2026-01-31T12:00:00Z")
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def days(value: Any) -> int:
+    """A number of days, 1 to 3650."""
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value) else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 3650:
+        raise ValueError("must be a whole number of days from 1 to 3650")
+    return number
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")  # noqa: TRY004 - bad input, not a bug
+    if "\x00" in repr(value) or "\\x00" in repr(value) or SURROGATE.search(repr(value)):
+        raise ValueError("must not contain NUL or broken characters")
+    return value
+
+
+def email(value: Any) -> str:
+    """A mail address, loosely."""
+    address = text(value).strip()
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+        raise ValueError("must be a mail address such as someone@example.com")
+    return address
+
+
+def parameter(value: Any) -> str:
+    """The name of a URL parameter."""
+    if not isinstance(value, str) or not PARAMETER.fullmatch(value):
+        raise ValueError("must be the name of a URL parameter")
+    return value
+
+
+def one_of(*allowed: str) -> Read:
+    """One of a few words."""
+
+    def read(value: Any) -> str:
+        if value not in allowed or not isinstance(value, str):
+            raise ValueError("must be one of " + ", ".join(allowed))
+        return value
+
+    return read
+
+
+def payout(value: Any) -> Money:
+    """`{"type":"fixed","amount":"5.00","currency":"EUR"}` or `{"type":"percent","percent":"10"}`; text: `5.00 EUR`, `10%`."""
+    if isinstance(value, str):
+        value = _payout_text(value)
+    if not isinstance(value, Mapping) or value.get("type") not in ("fixed", "percent"):
+        raise ValueError(
+            'must be {"type":"fixed","amount":"5.00","currency":"EUR"} or {"type":"percent","percent":"10"}'
+        )
+    wanted = {"type", "amount", "currency"} if value["type"] == "fixed" else {"type", "percent"}
+    if set(value) - wanted:
+        raise ValueError(f"has an unknown part {min(set(value) - wanted)!r}")
+    if value["type"] == "percent":
+        percent = _decimal(value.get("percent"), "percent")
+        if not 0 <= percent <= money.PERCENT_MICROS:
+            raise ValueError("percent must be from 0 to 100")
+        return Money("percent", percent_micros=percent)
+    amount = _decimal(value.get("amount"), "amount")
+    if amount < 0:
+        raise ValueError("amount must not be negative")
+    return Money(
+        "fixed",
+        amount_micros=amount,
+        currency=currency(value["currency"]) if value.get("currency") is not None else None,
+    )
+
+
+def _payout_text(value: str) -> dict[str, Any]:
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(%|[A-Za-z]{3})?\s*", value)
+    if not match:
+        raise ValueError("must be an amount such as 5.00 EUR, or a percentage such as 10%")
+    if match[2] == "%":
+        return {"type": "percent", "percent": match[1]}
+    return {"type": "fixed", "amount": match[1], "currency": match[2]}
+
+
+def _decimal(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?", str(value).strip()):
+        raise ValueError(f"{name} must be a decimal string such as 5.00")
+    try:
+        return money.parse_micros(str(value))
+    except ValueError as exc:
+        raise ValueError(f"{name} {exc}") from None
+
+
+STRING: dict[str, Any] = {"type": "string"}
+OBJECT: dict[str, Any] = {"type": "object"}
+LIST: dict[str, Any] = {"type": "array", "items": STRING}
+DAYS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 3650}
+STATUS = one_of("active", "paused", "archived")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key of a thing. `column` stores it (None: handled apart); `refers` is the kind of thing that its slug names."""
+
+    name: str
+    read: Read
+    column: str | None
+    required: bool = False
+    nullable: bool = False
+    fixed: bool = False  # cannot be changed later
+    refers: str | None = None
+    schema: dict[str, Any] = field(default_factory=lambda: STRING)
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One kind of thing: `name` in errors, `plural` in paths, with `_` for `-` its table; `key` is the field that names one."""
+
+    name: str
+    plural: str
+    fields: tuple[Field, ...]
+    key: str = "slug"
+
+    @property
+    def table(self) -> str:
+        return self.plural.replace("-", "_")
+
+    def reads(self, body: Any, *, changing: bool = False) -> dict[str, Any]:
+        """The checked values of `body`, those given. RejectedInput names the field and says what is allowed."""
+        if not isinstance(body, Mapping):
+            raise RejectedInput("invalid_body", f"a {self.name} must be a JSON object")
+        known = {item.name: item for item in self.fields}
+        for name in body:
+            if name not in known:
+                raise RejectedInput(
+                    "unknown_field",
+                    f"{name!r} is not a field of a {self.name}; fields are {', '.join(known)}",
+                    field=str(name)[:64],
+                )
+        if changing:
+            for name in body:
+                if known[name].fixed:
+                    raise RejectedInput("read_only_field", f"{name} of a {self.name} cannot be changed", field=name)
+        values = {
+            name: _read(known[name], value)
+            for name, value in body.items()
+            if changing or value is not None or known[name].nullable
+        }
+        for item in self.fields:
+            if item.required and not changing and item.name not in values:
+                raise RejectedInput(f"invalid_{item.name}", f"{item.name} is required", field=item.name)
+        return values
+
+
+def _read(item: Field, value: Any) -> Any:
+    if value is None and item.nullable:
+        return None
+    try:
+        return item.read(value)
+    except ValueError as exc:
+        raise RejectedInput(f"invalid_{item.name}", f"{item.name} {exc}", field=item.name) from None
+
+
+def _slug() -> Field:
+    return Field("slug", slug, "slug", fixed=True, help="1-64 of a-z0-9-_; made when missing")
+
+
+NAME = Field("name", text, "name")
+STATE = Field("status", STATUS, "status", help="active, paused or archived")
+SOURCE = (
+    Field("source", filled, "source", nullable=True, fixed=True),
+    Field("source_id", filled, "source_id", nullable=True, fixed=True),
+)
+PAYOUT = Field("payout", payout, None, nullable=True, schema=OBJECT, help="5.00 EUR or 10%")
+
+
+def _refers(name: str, *, column: str | None = None, required: bool = True, fixed: bool = True) -> Field:
+    return Field(
+        name, filled, column or f"{name}_id", required=required, nullable=not required, fixed=fixed, refers=name
+    )
+
+
+def _url(name: str, *, required: bool = False) -> Field:
+    return Field(name, url, name, required=required, nullable=not required, schema={"type": "string", "format": "uri"})
+
+
+def _instant(name: str) -> Field:
+    return Field(name, instant, name, nullable=True, schema={"type": "string", "format": "date-time"})
+
+
+def _mapping(name: str) -> Field:
+    return Field(name, mapping, name, schema=OBJECT, help="a JSON object")
+
+
+ADVERTISER = Thing(
+    "advertiser",
+    "advertisers",
+    (
+        _slug(), NAME, Field("currency", currency, "currency", required=True),
+        Field("domains", hosts, "domains", schema=LIST, help="hosts that deep links may lead to"),
+        STATE, _mapping("settings"), *SOURCE,
+    ),
+)  # fmt: skip
+CAMPAIGN = Thing(
+    "campaign",
+    "campaigns",
+    (
+        _slug(), _refers("advertiser"), NAME, _url("destination_url", required=True), _url("fallback_url"), PAYOUT,
+        Field("attribution_window_days", days, "attribution_window_days", schema=DAYS),
+        Field("click_id_param", parameter, "click_id_param"),
+        _instant("starts_at"), _instant("expires_at"), STATE, _mapping("rules"), *SOURCE,
+    ),
+)  # fmt: skip
+PARTNER = Thing(
+    "partner",
+    "partners",
+    (
+        _slug(), NAME, Field("email", email, "email", nullable=True),
+        Field("parent", filled, "parent_id", nullable=True, refers="partner"), STATE, _mapping("settings"), *SOURCE,
+    ),
+)  # fmt: skip
+LINK = Thing(
+    "link",
+    "links",
+    (
+        _slug(), _refers("partner"), _refers("campaign"), NAME, Field("creative", text, "creative"),
+        _url("destination_url"), _url("fallback_url"), _instant("expires_at"), STATE, _mapping("rules"), *SOURCE,
+    ),
+)  # fmt: skip
+ALIAS = Thing(
+    "alias",
+    "aliases",
+    (Field("url", old_url, "url", required=True, fixed=True), _refers("link", fixed=False), STATE, *SOURCE),
+    key="id",
+)
+COUPON = Thing(
+    "coupon",
+    "coupons",
+    (
+        Field("code", filled, "code", required=True, fixed=True), _refers("partner"), _refers("campaign"),
+        _instant("valid_from"), _instant("valid_to"), STATE, *SOURCE,
+    ),
+    key="code",
+)  # fmt: skip
+GOAL = Thing(
+    "goal",
+    "goals",
+    (
+        _slug(), _refers("campaign"), NAME, PAYOUT,
+        Field("duplicate_policy", one_of("ignore", "conflict"), "duplicate_policy", help="ignore or conflict"), *SOURCE,
+    ),
+)  # fmt: skip
+HOST_THING = Thing(
+    "host",
+    "tracking-hosts",
+    (
+        Field("host", host, "host", required=True, fixed=True), Field("kind", one_of("tracking", "old"), "kind"),
+        _refers("advertiser", required=False, fixed=False), Field("platform", text, "platform", nullable=True),
+        _url("fallback_url"), _url("forward_to"), _mapping("settings"), *SOURCE,
+    ),
+    key="host",
+)  # fmt: skip
+
+THINGS = {thing.plural: thing for thing in (ADVERTISER, CAMPAIGN, PARTNER, LINK, ALIAS, COUPON, GOAL, HOST_THING)}

@@ -1,0 +1,157 @@
+"""Settings, from `TURNOUT_*` environment variables (and a `.env` file in the working directory, for convenience).
+
+Read once, in a composition root. A bad value is one clear line and exit code 78, before a port opens.
+"""
+
+import os
+import re
+import socket
+import warnings
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tracker.data_dir import DataDir
+from tracker.errors import BadConfiguration
+
+PREFIX = "TURNOUT_"
+Network = IPv4Network | IPv6Network
+AckMode = Literal["journal", "journal-sync", "redis", "memory"]
+IpMode = Literal["truncate", "full", "hmac-daily", "none"]
+
+_DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
+_BYTES = re.compile(r"(\d+)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_duration(text: str | float | timedelta) -> timedelta:
+    """`24h`, `90s`, `500ms`, `7d`, or a bare number of seconds."""
+    if isinstance(text, timedelta):
+        return text
+    match = _DURATION.fullmatch(str(text).strip().lower())
+    if not match:
+        raise ValueError("must be a number with ms, s, m, h or d, such as 24h")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def parse_bytes(text: str | int) -> int:
+    """`10GB`, `512MB`, `64k` (powers of 1024), or a bare number of bytes."""
+    match = _BYTES.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError("must be a number of bytes, such as 10GB or 512MB")
+    return int(match[1]) * 1024 ** _POWERS[match[2].lower()]
+
+
+def parse_networks(value: Any) -> tuple[Network, ...]:
+    """Comma-separated CIDRs or addresses."""
+    if isinstance(value, tuple):
+        return value
+    try:
+        return tuple(ip_network(part.strip(), strict=False) for part in str(value).split(",") if part.strip())
+    except ValueError as exc:
+        raise ValueError(f"must be a comma-separated list of networks such as 10.0.0.0/8,::1 ({exc})") from exc
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(parse_networks)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Every setting of every part. The table in README.md documents each; a test keeps the two in step."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    database_url: SecretStr | None = Field(None, description="PostgreSQL ≥ 15, as a libpq URL. Empty: the embedded server")
+    redis_url: SecretStr | None = Field(None, description="Redis ≥ 7.0 or Valkey, `redis://`, `rediss://` or `unix://`. Empty: the embedded server")
+    data_dir: str = Field(".turnout", description="Journals, route table, embedded servers. Must be on a local disk")
+    host: str = Field("127.0.0.1", description="Address the redirector, the tracker and the worker metrics listen on")
+    redirector_port: Port = Field(8080, description="Port of the redirector")
+    tracker_port: Port = Field(8000, description="Port of the tracker (API, postbacks)")
+    worker_metrics_port: Port = Field(9464, description="Port of the metrics of all workers of one `up`")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged (JSON lines on stderr)")
+    admin_key: SecretStr | None = Field(None, description="The first API key. Empty: made at first start, kept in `DATA_DIR/admin.key` (mode 600)")
+    public_url: str = Field("", description="Base of new links. Empty: `http://HOST:REDIRECTOR_PORT`")
+    node: str = Field("", description="Name of this machine in the books, a label only. Empty: the host name")
+    stream_shards: PositiveInt = Field(1, description="Number of streams; fixed at install")
+    ack: AckMode = Field("journal", description="What a 302 waits for: `journal` = write(2), `journal-sync` = fdatasync; `redis`, `memory` only for comparison")
+    ack_deadline_ms: NonNegativeInt = Field(25, description="Longest wait of a 302 for its journal; 0 = wait for ever. Not applied in `journal-sync`")
+    journal_keep: Duration = Field(timedelta(hours=24), description="How long covered segments are kept for replay after a rewind of PostgreSQL")
+    journal_max_bytes: Bytes = Field(0, description="Most bytes of kept (covered) segments a slot. 0: the smaller of 10 GB and 20 % of the disk")
+    journal_segment_bytes: Bytes = Field(64 * 1024**2, description="Size at which a segment is sealed")
+    fast_path: bool = Field(True, description="1: the redirector's own HTTP front answers plain redirects; 0: everything takes the ASGI path")
+    metrics_allow: Networks = Field(parse_networks("127.0.0.0/8,::1"), description="Networks that may read metrics, judged on the real client; others get 404")
+    ip_mode: IpMode = Field("truncate", description="How a visitor's address is kept: `truncate` (/24, /48), `full`, `hmac-daily`, `none`; applied before anything is written")
+    trusted_proxies: Networks = Field((), description="Proxies whose `X-Forwarded-For` is believed")
+    geoip_db: str = Field("", description="MaxMind-format file for countries. Empty: registry data inside the package")
+    fallback_url: str = Field("", description="Where a click goes when nothing else says where. Empty: a plain 404 page")
+    flood_limit: NonNegativeInt = Field(50, description="Clicks a second per client network and link before the verdict `rate_limited`; ten times as many: counters only. 0: off")
+    repeat_window_s: NonNegativeInt = Field(0, description="A repeat of (visitor, link) inside this many seconds is never unique, across midnight too")
+    click_retention_days: NonNegativeInt = Field(0, description="Days of `clicks` that are kept; older partitions are dropped. 0: kept for ever")
+    outbound_allow: Networks = Field((), description="Private networks that partner postbacks, tee and look-ups may reach")
+    platforms_dir: str = Field("", description="Folder of further platform profiles")
+
+    @field_validator("fallback_url", "public_url")
+    @classmethod
+    def _is_a_web_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+[^\s]*", value):
+            raise ValueError("must start with http:// or https:// and name a host")
+        return value.rstrip("/") if value else value
+
+    @field_validator("node")
+    @classmethod
+    def _node_is_short(cls, value: str) -> str:
+        if len(value.encode()) > 64:
+            raise ValueError("must be at most 64 bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.redirector_port == self.tracker_port:
+            raise ValueError("TURNOUT_REDIRECTOR_PORT and TURNOUT_TRACKER_PORT must differ")
+        return self
+
+    @property
+    def directory(self) -> DataDir:
+        return DataDir.at(self.data_dir)
+
+    @property
+    def node_name(self) -> str:
+        return self.node or socket.gethostname()[:64]
+
+    @property
+    def dsn(self) -> str:
+        """libpq URL in use, the embedded server's where none is set."""
+        return self.database_url.get_secret_value() if self.database_url else self.directory.embedded_database_url
+
+    @property
+    def stream_url(self) -> str:
+        """Redis URL in use, the embedded server's where none is set."""
+        return self.redis_url.get_secret_value() if self.redis_url else self.directory.embedded_redis_url
+
+    @property
+    def link_base(self) -> str:
+        return self.public_url or f"http://{self.host}:{self.redirector_port}"
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings in force. BadConfiguration names the variable and what is allowed; unknown TURNOUT_ names are warned of."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known and not name.startswith("TURNOUT_INTERNAL_"):
+            warnings.warn(f"unknown setting {name} is ignored; known ones are listed in README.md", stacklevel=2)
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as exc:
+        raise BadConfiguration("; ".join(_sentence(error) for error in exc.errors())) from exc
+
+
+def _sentence(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    name = PREFIX + str(error["loc"][0]).upper() + " " if error["loc"] else ""
+    return f"{name}{message[:1].lower() + message[1:] if name else message} (got {error['input']!r})" if name else message
