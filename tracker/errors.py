@@ -11,7 +11,7 @@ class TurnoutError(Exception):
     """Base of all errors that Turnout raises on purpose."""
 
 
-class RejectedInput(TurnoutError):  # noqa: N818 - named after the fact, as the table in the style guide has it
+class RejectedInput(TurnoutError):
     """Bad input. `code` is stable and machine-readable, `field` names what is wrong, the text says what is allowed."""
 
     status = 422

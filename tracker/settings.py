@@ -43,7 +43,7 @@ def parse_bytes(text: str | int) -> int:
     match = _BYTES.fullmatch(str(text).strip())
     if not match:
         raise ValueError("must be a number of bytes, such as 10GB or 512MB")
-    return int(match[1]) * 1024 ** _POWERS[match[2].lower()]
+    return int(match[1]) << (10 * _POWERS[match[2].lower()])
 
 
 def parse_networks(value: Any) -> tuple[Network, ...]:
@@ -68,31 +68,56 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: SecretStr | None = Field(None, description="PostgreSQL ≥ 15, as a libpq URL. Empty: the embedded server")
-    redis_url: SecretStr | None = Field(None, description="Redis ≥ 7.0 or Valkey, `redis://`, `rediss://` or `unix://`. Empty: the embedded server")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis ≥ 7.0 or Valkey: `redis://`, `rediss://`, `unix://`. Empty: the embedded server"
+    )
     data_dir: str = Field(".turnout", description="Journals, route table, embedded servers. Must be on a local disk")
     host: str = Field("127.0.0.1", description="Address the redirector, the tracker and the worker metrics listen on")
     redirector_port: Port = Field(8080, description="Port of the redirector")
     tracker_port: Port = Field(8000, description="Port of the tracker (API, postbacks)")
     worker_metrics_port: Port = Field(9464, description="Port of the metrics of all workers of one `up`")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged (JSON lines on stderr)")
-    admin_key: SecretStr | None = Field(None, description="The first API key. Empty: made at first start, kept in `DATA_DIR/admin.key` (mode 600)")
+    admin_key: SecretStr | None = Field(
+        None, description="The first API key. Empty: made at first start, kept in `DATA_DIR/admin.key` (mode 600)"
+    )
     public_url: str = Field("", description="Base of new links. Empty: `http://HOST:REDIRECTOR_PORT`")
     node: str = Field("", description="Name of this machine in the books, a label only. Empty: the host name")
     stream_shards: PositiveInt = Field(1, description="Number of streams; fixed at install")
-    ack: AckMode = Field("journal", description="What a 302 waits for: `journal` = write(2), `journal-sync` = fdatasync; `redis`, `memory` only for comparison")
-    ack_deadline_ms: NonNegativeInt = Field(25, description="Longest wait of a 302 for its journal; 0 = wait for ever. Not applied in `journal-sync`")
-    journal_keep: Duration = Field(timedelta(hours=24), description="How long covered segments are kept for replay after a rewind of PostgreSQL")
-    journal_max_bytes: Bytes = Field(0, description="Most bytes of kept (covered) segments a slot. 0: the smaller of 10 GB and 20 % of the disk")
+    ack: AckMode = Field(
+        "journal",
+        description="What a 302 waits for: `journal` (written), `journal-sync` (fdatasync); `redis`, `memory`: to compare",
+    )
+    ack_deadline_ms: NonNegativeInt = Field(
+        25, description="Longest wait of a 302 for its journal; 0 = wait for ever. Not applied in `journal-sync`"
+    )
+    journal_keep: Duration = Field(
+        timedelta(hours=24), description="How long covered segments are kept for replay after a rewind of PostgreSQL"
+    )
+    journal_max_bytes: Bytes = Field(0, description="Most bytes of journal kept by a process. 0: the smaller of 10 GB and 20 % of the disk")
     journal_segment_bytes: Bytes = Field(64 * 1024**2, description="Size at which a segment is sealed")
-    fast_path: bool = Field(True, description="1: the redirector's own HTTP front answers plain redirects; 0: everything takes the ASGI path")
-    metrics_allow: Networks = Field(parse_networks("127.0.0.0/8,::1"), description="Networks that may read metrics, judged on the real client; others get 404")
-    ip_mode: IpMode = Field("truncate", description="How a visitor's address is kept: `truncate` (/24, /48), `full`, `hmac-daily`, `none`; applied before anything is written")
+    fast_path: bool = Field(
+        True, description="1: the redirector's own HTTP front answers plain redirects; 0: everything takes the ASGI path"
+    )
+    metrics_allow: Networks = Field(
+        parse_networks("127.0.0.0/8,::1"), description="Networks that may read metrics (the real client); others get 404"
+    )
+    ip_mode: IpMode = Field(
+        "truncate",
+        description="How an address is kept: `truncate` (/24, /48), `full`, `hmac-daily`, `none`; before it is written",
+    )
     trusted_proxies: Networks = Field((), description="Proxies whose `X-Forwarded-For` is believed")
     geoip_db: str = Field("", description="MaxMind-format file for countries. Empty: registry data inside the package")
     fallback_url: str = Field("", description="Where a click goes when nothing else says where. Empty: a plain 404 page")
-    flood_limit: NonNegativeInt = Field(50, description="Clicks a second per client network and link before the verdict `rate_limited`; ten times as many: counters only. 0: off")
-    repeat_window_s: NonNegativeInt = Field(0, description="A repeat of (visitor, link) inside this many seconds is never unique, across midnight too")
-    click_retention_days: NonNegativeInt = Field(0, description="Days of `clicks` that are kept; older partitions are dropped. 0: kept for ever")
+    flood_limit: NonNegativeInt = Field(
+        50,
+        description="Clicks a second per network and link, above it `rate_limited`; above ten times: only counted. 0: off",
+    )
+    repeat_window_s: NonNegativeInt = Field(
+        0, description="A repeat of (visitor, link) inside this many seconds is never unique, across midnight too"
+    )
+    click_retention_days: NonNegativeInt = Field(
+        0, description="Days of `clicks` that are kept; older partitions are dropped. 0: kept for ever"
+    )
     outbound_allow: Networks = Field((), description="Private networks that partner postbacks, tee and look-ups may reach")
     platforms_dir: str = Field("", description="Folder of further platform profiles")
 

@@ -9,8 +9,9 @@ whose time says when the publisher last found the table current.
 import errno
 import logging
 import os
+import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,7 @@ _ROUTES, _ROWS, _META = b"routes", b"rows", b"meta"
 
 R = TypeVar("R", bound=Route)
 V = TypeVar("V")
+Identity = tuple[int, int]  # device and inode of a file
 
 
 class Position(Struct, frozen=True, array_like=True):
@@ -89,6 +91,49 @@ def reserve(path: Path) -> None:
         os.close(handle)
 
 
+class _Environments:
+    """What this process has open: LMDB must not open a file twice, so a publisher and readers in one process share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Identity, tuple[Any, bool]] = {}
+        self._users: Counter[Identity] = Counter()
+
+    def acquire(self, path: Path, *, writable: bool, map_size_bytes: int) -> tuple[Identity, Any]:
+        """The environment of `path`, and what to `release`. The space for its lock file is made first."""
+        with self._lock:
+            found = self._open.get(_identity(path)) if path.exists() else None
+            if found is None:
+                found = (_enter(path, writable, map_size_bytes), writable)
+            elif writable and not found[1]:
+                raise OSError(errno.EBUSY, f"{path} is open for reading here: start the publisher before the readers")
+            identity = _identity(path)
+            self._open[identity] = found
+            self._users[identity] += 1
+            return identity, found[0]
+
+    def release(self, identity: Identity) -> None:
+        """Close the environment when nobody here uses it any more."""
+        with self._lock:
+            self._users[identity] -= 1
+            if not self._users[identity]:
+                self._open.pop(identity)[0].close()
+
+
+_environments = _Environments()
+
+
+def _identity(path: Path) -> Identity:
+    info = path.stat()
+    return info.st_dev, info.st_ino
+
+
+def _enter(path: Path, writable: bool, map_size_bytes: int) -> Any:
+    reserve(path)
+    options: dict[str, Any] = {"subdir": False, "max_dbs": 8, "max_readers": MAX_READERS, "mode": 0o660}
+    return lmdb.open(str(path), readonly=not writable, map_size=map_size_bytes, **options)
+
+
 class RouteStore:
     """The writing side. Every method is one transaction, synced, and blocks: call it from a thread.
 
@@ -98,7 +143,6 @@ class RouteStore:
     def __init__(self, path: Path, *, map_size_bytes: int = MAP_SIZE_BYTES) -> None:
         """Open the table at `path`, making it when there is none. A file that is no table is put aside, not deleted."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        reserve(path)
         if not path.exists():
             _require_space(path)
         self.path = path
@@ -111,13 +155,12 @@ class RouteStore:
             self._open(map_size_bytes)
 
     def _open(self, map_size_bytes: int) -> None:
-        self._env = lmdb.open(
-            str(self.path), subdir=False, map_size=map_size_bytes, max_dbs=8, max_readers=MAX_READERS, mode=0o660
-        )
+        self._identity, self._env = _environments.acquire(self.path, writable=True, map_size_bytes=map_size_bytes)
         self._routes, self._rows, self._meta = (self._env.open_db(name) for name in (_ROUTES, _ROWS, _META))
 
     def close(self) -> None:
-        self._env.close()
+        """Let go of the file."""
+        _environments.release(self._identity)
 
     def position(self) -> Position:
         """How far the table is; `Position()` for a new one or when that cannot be read."""
@@ -127,6 +170,15 @@ class RouteStore:
             return msgpack.decode(data, type=Position) if data else Position()
         except DecodeError:
             return Position()
+
+    def installation(self) -> Installation | None:
+        """The installation as published; None when it is not, or cannot be read."""
+        with self._env.begin(db=self._routes) as txn:
+            data = txn.get(Installation().key())
+        try:
+            return decode(Installation, data[ID_BYTES:]) if data else None
+        except CorruptData:
+            return None
 
     def apply(self, routes: Sequence[Route], gone: Sequence[tuple[bytes, int]], position: Position | None) -> None:
         """Write `routes`, remove the rows `gone` (kind, id), and move to `position` (None: it stays). All or nothing.
@@ -238,7 +290,8 @@ class RouteTable:
         self._env: Any = None
         self._routes: Any = None
         self._rows: Any = None
-        self._inode = self._txnid = 0
+        self._identity: Identity = (0, 0)
+        self._txnid = 0
         self._look_at = float("-inf")
         self._installation: Installation | None = None
         self._forget()
@@ -264,8 +317,8 @@ class RouteTable:
     def close(self) -> None:
         """Let go of the file; what was decoded stays."""
         if self._env is not None:
-            self._env.close()
             self._env = None
+            _environments.release(self._identity)
 
     def get_link(self, slug: bytes) -> JoinedRoute | None:
         """The link of `slug` with its campaign and partner, compiled."""
@@ -280,7 +333,7 @@ class RouteTable:
         joined = self._aliases.get((host, key), _MISSING)
         if joined is not _MISSING:
             return cast("JoinedRoute | None", joined)
-        alias = self._read(AliasRoute, route_key(Kind.ALIAS, key.encode("ascii"), host.encode("ascii")))
+        alias = self._read(AliasRoute, route_key(Kind.ALIAS, key.encode(), host.encode()))
         link = self.link_by_id(alias.link_id) if alias else None
         joined = self._join(link, is_alias_active=alias.status == ACTIVE) if alias and link else None
         return self._keep(self._aliases, (host, key), joined)
@@ -290,7 +343,7 @@ class RouteTable:
         host = self._hosts.get(name, _MISSING)
         if host is not _MISSING:
             return cast("HostRoute | None", host)
-        return self._keep(self._hosts, name, self._read(HostRoute, route_key(Kind.HOST, name.encode("ascii"))))
+        return self._keep(self._hosts, name, self._read(HostRoute, route_key(Kind.HOST, name.encode())))
 
     def installation(self) -> Installation:
         """What holds for the whole installation; before the first publishing, the fallback given to this table."""
@@ -390,10 +443,10 @@ class RouteTable:
     def _look(self) -> None:
         """Open the table if it is not open, or if another file has taken its place."""
         try:
-            inode = self.path.stat().st_ino
+            identity = _identity(self.path)
         except OSError:
             return
-        if self._env is not None and inode == self._inode:
+        if self._env is not None and identity == self._identity:
             return
         self.close()
         try:
@@ -402,16 +455,8 @@ class RouteTable:
             log.warning("routes.table_not_readable", exc_info=True, extra={"path": str(self.path)})
             self.close()
             return
-        self._inode, self._txnid = inode, -1
+        self._txnid = -1
 
     def _open(self) -> None:
-        reserve(self.path)
-        self._env = lmdb.open(
-            str(self.path),
-            subdir=False,
-            readonly=True,
-            map_size=self._map_size_bytes,
-            max_dbs=8,
-            max_readers=MAX_READERS,
-        )
+        self._identity, self._env = _environments.acquire(self.path, writable=False, map_size_bytes=self._map_size_bytes)
         self._routes, self._rows = (self._env.open_db(name, create=False) for name in (_ROUTES, _ROWS))

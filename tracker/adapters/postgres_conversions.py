@@ -89,7 +89,7 @@ async def sweep_round(database: Database, *, limit: int = SWEEP_ROUND) -> list[V
     async def work(connection: Connection) -> list[Verdict]:
         now = datetime.now(UTC)
         rows = await connection.fetch(sql.TO_TRY, now, limit)
-        return [await settle(connection, from_row(row), now=now) for row in rows]
+        return [await settle(connection, from_row(dict(row)), now=now) for row in rows]
 
     return await database.transaction(work, timeout_s=60)
 
@@ -147,7 +147,7 @@ async def _convert(connection: Connection, postback: Postback, finding: Finding)
     terms = await _terms(connection, postback, source) if source else None
     earned = payout(terms, postback.amount_micros, postback.currency) if terms else Payout(0, postback.currency)
     number = new_id()
-    row = _conversion_row(number, postback, source, status, terms, earned, finding.trace)
+    row = _conversion_row(number, postback, source, status=status, terms=terms, earned=earned, trace=finding.trace)
     if not await connection.fetchval(sql.INSERT_CONVERSION, *row):
         existing = await connection.fetchrow(sql.EXISTING_BY_TXID, postback.advertiser_id, postback.goal, postback.txid)
         return await _repeat(connection, postback, existing)
@@ -155,7 +155,7 @@ async def _convert(connection: Connection, postback: Postback, finding: Finding)
         await connection.execute(sql.SHARE, number, source.partner, earned.micros, earned.currency, terms.terms_id, terms.version)
     if source:
         owed = Owed(number, postback.advertiser_id, source.partner, earned, Payout(postback.amount_micros, postback.currency))
-        await _enter(connection, owed, "", status, "conversion", postback, on=postback.converted_at)
+        await _enter(connection, owed, "", status, kind="conversion", postback=postback, on=postback.converted_at)
     told = "attributed" if source else "orphan"
     return Verdict(told, told, postback.postback_id, number, reason="; ".join(finding.trace), created=status)  # type: ignore[arg-type]  # two literals
 
@@ -168,19 +168,18 @@ async def _terms(connection: Connection, postback: Postback, source: Source) -> 
 async def _repeat(connection: Connection, postback: Postback, existing: Any) -> Verdict:
     """The order is known: the first amount stays; a status that the store states moves it along the lifecycle."""
     told = "orphan" if existing["status"] == "orphan" else "attributed"
-    said = postback.amount_original or postback.currency_original
-    if said and (existing["amount_micros"], existing["currency"]) != (postback.amount_micros, postback.currency):
+    if postback.amount_original and (existing["amount_micros"], existing["currency"]) != (postback.amount_micros, postback.currency):
         kept, sent = (money.format_micros(a, c) + " " + c for a, c in _amounts(existing, postback))
         reason = f"amount differs: {kept} is kept, {sent} was sent"
         if existing["duplicate_policy"] == "conflict":
-            return Verdict("conflict", "conflict", postback.postback_id, existing["id"], True, reason)
-        return Verdict("conflict", told, postback.postback_id, existing["id"], True, reason)
+            return Verdict("conflict", "conflict", postback.postback_id, existing["id"], duplicate=True, reason=reason)
+        return Verdict("conflict", told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
     reason = "the same order again"
     action = attribution.action_between(existing["status"], postback.status) if postback.status_original else None
     if action:
         await move(connection, existing, action, reason=f"{postback.source} says {postback.status}", actor="postback", postback=postback)
         reason = f"status {existing['status']} → {postback.status}"
-    return Verdict("duplicate", told, postback.postback_id, existing["id"], True, reason)
+    return Verdict("duplicate", told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
 
 
 def _amounts(existing: Any, postback: Postback) -> tuple[tuple[int, str], tuple[int, str]]:
@@ -210,7 +209,7 @@ async def move(connection: Connection, existing: Any, action: str, *, reason: st
         Payout(existing["amount_micros"], existing["currency"]),
     )
     kind = {"approve": "approval", "reject": "rejection", "reverse": "reversal"}[action]
-    await _enter(connection, owed, before, after, kind, postback, on=datetime.now(UTC), reason=reason, actor=actor)
+    await _enter(connection, owed, before, after, kind=kind, postback=postback, on=datetime.now(UTC), reason=reason, actor=actor)
     return after
 
 
@@ -219,9 +218,9 @@ async def _enter(
     owed: Owed,
     before: str,
     after: str,
+    *,
     kind: str,
     postback: Postback | None,
-    *,
     on: datetime,
     reason: str = "",
     actor: str = "postback",
@@ -262,7 +261,7 @@ def _postback_row(postback: Postback) -> tuple[Any, ...]:
 
 
 def _conversion_row(
-    number: UUID, postback: Postback, source: Source | None, status: str, terms: Terms | None, earned: Payout, trace: list[str]
+    number: UUID, postback: Postback, source: Source | None, *, status: str, terms: Terms | None, earned: Payout, trace: list[str]
 ) -> tuple[Any, ...]:
     keyed = [] if not postback.txid.startswith("click:") else ["no txid: the click id is the key"]
     return (

@@ -5,7 +5,7 @@ FACTS = f"creative, country, device, os, browser, {SUBS}, ref"
 CLICK_FACTS = ", ".join(f"c.{name.strip()}" for name in FACTS.split(","))
 NO_FACTS = ", ".join(f"NULL::text AS {name.strip()}" for name in FACTS.split(","))
 
-TOKEN = """
+ADVERTISER_OF = """
     SELECT t.advertiser_id, t.token_hash, a.slug, trim(a.currency) AS currency, a.settings
     FROM postback_tokens t JOIN advertisers a ON a.id = t.advertiser_id
     WHERE t.token_hash = $1 AND t.kind = $2 AND t.revoked_at IS NULL
@@ -40,7 +40,7 @@ _CLICK = f"""
         SELECT a.link, a.partner, a.campaign FROM click_attributions a WHERE a.click_id = c.click_id ORDER BY a.id DESC LIMIT 1
     ) r ON true
     LEFT JOIN campaigns m ON m.id = coalesce(r.campaign, c.campaign)
-"""
+"""  # noqa: S608 - constants only
 CLICK_BY_ID = _CLICK + " WHERE c.click_id = $1"
 CLICK_BY_OLD_ID = _CLICK + " WHERE c.old_click_id = $1 AND m.advertiser_id = $2 ORDER BY c.clicked_at DESC, c.click_id DESC LIMIT 1"
 OLD_CLICK = f"""
@@ -48,7 +48,7 @@ OLD_CLICK = f"""
         m.attribution_window_days, {NO_FACTS}
     FROM old_clicks c JOIN campaigns m ON m.id = c.campaign
     WHERE c.old_click_id = $1 AND m.advertiser_id = $2 ORDER BY c.clicked_at DESC, c.id DESC LIMIT 1
-"""
+"""  # noqa: S608 - constants only
 COUPON = """
     SELECT partner_id AS partner, campaign_id AS campaign FROM coupons
     WHERE advertiser_id = $1 AND upper(code) = upper($2) AND status = 'active'
@@ -71,7 +71,7 @@ INSERT_CONVERSION = f"""
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
         {", ".join(f"${n}" for n in range(25, 25 + FACTS.count(",") + 1))})
     ON CONFLICT (advertiser_id, goal, txid, occurrence) DO NOTHING RETURNING id
-"""
+"""  # noqa: S608 - constants only
 EXISTING = """
     SELECT c.id, c.status, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
         trim(c.payout_currency) AS payout_currency, c.partner, c.advertiser_id, c.converted_at,
@@ -107,7 +107,7 @@ CONVERSIONS = f"""
         c.created_at, c.updated_at, {CLICK_FACTS}
     FROM conversions c JOIN advertisers a ON a.id = c.advertiser_id LEFT JOIN partners p ON p.id = c.partner
     LEFT JOIN campaigns m ON m.id = c.campaign LEFT JOIN links l ON l.id = c.link
-"""
+"""  # noqa: S608 - constants only
 CONVERSION_FILTERS = {
     "status": "c.status",
     "goal": "c.goal",

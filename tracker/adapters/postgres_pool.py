@@ -110,12 +110,11 @@ class Database:
                 async with pool.acquire() as connection:
                     yield connection
 
-    async def transaction(
-        self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float = STATEMENT_TIMEOUT_S
-    ) -> T:
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float = STATEMENT_TIMEOUT_S) -> T:
         """Run `work` in one transaction and commit.
 
-        The whole is repeated on a deadlock or serialisation failure, so `work` must be repeatable. `timeout_s` bounds one try. Raises what `work` raises, after a rollback.
+        The whole is repeated on a deadlock or serialisation failure, so `work` must be repeatable.
+        `timeout_s` bounds one try. Raises what `work` raises, after a rollback.
         """
         for attempt in range(TRIES):
             try:
@@ -123,9 +122,7 @@ class Database:
                     return await work(connection)
             except AGAIN as exc:
                 if attempt == TRIES - 1:
-                    raise StoreUnavailable(
-                        f"PostgreSQL refused the transaction {TRIES} times ({exc}); try again"
-                    ) from exc
+                    raise StoreUnavailable(f"PostgreSQL refused the transaction {TRIES} times ({exc}); try again") from exc
                 await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         raise AssertionError("unreachable")
 

@@ -25,7 +25,6 @@ SLUG_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 SLUG_LENGTH = 8
 SLUG_TRIES = 4  # a made slug that exists already is made again
 IMPORT_CHUNK = 5000  # rows a statement: some megabytes of parameters
-LIST_MAX = 1000
 PREFIX_LENGTH = 8  # characters of a key that lists show
 ID = re.compile(r"[0-9]{1,18}")
 
@@ -104,10 +103,7 @@ class Programme:
         async def work(connection: Connection) -> tuple[int, list[tuple[int, str]]]:
             values = [row for _, row in rows]
             known = await _link_references(connection, values)
-            taken = {
-                row["slug"]
-                for row in await connection.fetch("SELECT slug FROM links WHERE slug = ANY($1::text[])", _slugs(values))
-            }
+            taken = {row["slug"] for row in await connection.fetch("SELECT slug FROM links WHERE slug = ANY($1::text[])", _slugs(values))}
             problems = {line: text for line, row in rows if (text := _import_problem(row, known, taken))}
             good = [row for line, row in rows if line not in problems]
             if problems and not skip_bad:
@@ -142,9 +138,7 @@ class Programme:
         allowed = sql.FILTERS | sql.VIEWS[thing.plural].filters
         for name in filters:
             if name not in allowed:
-                raise RejectedInput(
-                    "invalid_filter", f"{thing.plural} can be filtered by {', '.join(allowed)}", field=name
-                )
+                raise RejectedInput("invalid_filter", f"{thing.plural} can be filtered by {', '.join(allowed)}", field=name)
         after = read_cursor(cursor)
         scope = [] if advertiser_id is None else [advertiser_id]
         statement = sql.page(thing, list(filters), scoped=bool(scope))
@@ -161,11 +155,7 @@ class Programme:
             await connection.execute(sql.lock(thing), number)
             before = await self._one(connection, thing, number)
             columns = await _columns(connection, thing, values)
-            if (
-                thing is PARTNER
-                and columns.get("parent_id")
-                and await connection.fetchval(sql.ANCESTORS, columns["parent_id"], number)
-            ):
+            if thing is PARTNER and columns.get("parent_id") and await connection.fetchval(sql.ANCESTORS, columns["parent_id"], number):
                 raise RejectedInput("invalid_parent", "a partner cannot be below itself", field="parent")
             if columns:
                 await connection.execute(sql.update(thing, list(columns)), number, *columns.values())
@@ -334,23 +324,19 @@ async def _check_new(connection: Connection, thing: Thing, columns: Values) -> N
     start, end = columns.get("valid_from"), columns.get("valid_to")
     if start and end and start >= end:
         raise RejectedInput("invalid_valid_to", "valid_to must be after valid_from", field="valid_to")
-    await connection.execute(
-        "SELECT FROM advertisers WHERE id = $1 FOR UPDATE", columns["advertiser_id"]
-    )  # one coupon of a code at a time
+    await connection.execute("SELECT FROM advertisers WHERE id = $1 FOR UPDATE", columns["advertiser_id"])  # one coupon of a code at a time
     if await connection.fetchval(sql.COUPON_OVERLAP, columns["advertiser_id"], columns["code"], start, end):
         raise Conflict("code_taken", f"coupon {columns['code']!r} exists already for that time", field="code")
 
 
 async def _tokens(connection: Connection, advertiser_id: int) -> Values:
     token, pixel = f"tok_{secrets.token_hex(20)}", f"px_{secrets.token_hex(10)}"
-    await connection.execute(sql.NEW_TOKEN, advertiser_id, "token", digest(token), None)
-    await connection.execute(sql.NEW_TOKEN, advertiser_id, "pixel", digest(pixel), pixel)
+    await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "token", digest(token), None)
+    await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "pixel", digest(pixel), pixel)
     return {"postback_token": token, "pixel_key": pixel}
 
 
-async def _terms(
-    connection: Connection, thing: Thing, number: int, columns: Values, values: Values, *, start: datetime | None
-) -> None:
+async def _terms(connection: Connection, thing: Thing, number: int, columns: Values, values: Values, *, start: datetime | None) -> None:
     """Close the terms in force and open new ones; `start` None: in force since ever."""
     if "payout" not in values:
         return
@@ -359,8 +345,7 @@ async def _terms(
     if thing.name == "goal":
         goal, campaign = (
             number,
-            columns.get("campaign_id")
-            or await connection.fetchval("SELECT campaign_id FROM goals WHERE id = $1", number),
+            columns.get("campaign_id") or await connection.fetchval("SELECT campaign_id FROM goals WHERE id = $1", number),
         )
     version = await connection.fetchval(sql.CLOSE_TERMS, campaign, goal, start) if start else None
     if terms is None:
@@ -399,9 +384,7 @@ def _conflict(thing: Thing, exc: asyncpg.UniqueViolationError) -> Conflict:
     constraint, value = exc.constraint_name or "", re.search(r"=\((.*)\) already exists", str(exc.detail or ""))
     named = f" {value[1]!r}" if value else ""
     if "source" in constraint:
-        return Conflict(
-            "source_id_taken", f"a {thing.name} with this source and source_id{named} exists already", field="source_id"
-        )
+        return Conflict("source_id_taken", f"a {thing.name} with this source and source_id{named} exists already", field="source_id")
     if "match_key" in constraint:
         return Conflict("url_taken", f"an alias for this address{named} exists already", field="url")
     name = "host" if thing.key == "host" else "slug"
@@ -429,10 +412,7 @@ async def _link_references(connection: Connection, rows: Sequence[Values]) -> di
         "SELECT slug, id, advertiser_id FROM campaigns WHERE slug = ANY($1::text[])",
         list({row["campaign"] for row in rows}),
     )
-    return {
-        name: {row[0]: (row[1], row[2]) for row in found}
-        for name, found in (("partner", partners), ("campaign", campaigns))
-    }
+    return {name: {row[0]: (row[1], row[2]) for row in found} for name, found in (("partner", partners), ("campaign", campaigns))}
 
 
 def _link_problem(row: Values, known: dict[str, dict[str, tuple[int, int]]]) -> NotFound | None:
@@ -466,10 +446,7 @@ async def _insert_links(
         [row.get("source") for row in rows],
         [row.get("source_id") for row in rows],
     )
-    after = [
-        orjson.dumps(row | {"slug": slug}, option=orjson.OPT_UTC_Z).decode()
-        for row, slug in zip(rows, slugs, strict=True)
-    ]
+    after = [orjson.dumps(row | {"slug": slug}, option=orjson.OPT_UTC_Z).decode() for row, slug in zip(rows, slugs, strict=True)]
     await connection.execute(sql.EVENTS, actor, slugs, after)
     return [row["id"] for row in found]
 

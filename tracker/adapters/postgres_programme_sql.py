@@ -57,9 +57,7 @@ VIEWS = {
     "campaigns": View(
         (
             *("t.id", "t.slug", "a.slug AS advertiser"),
-            *_own(
-                "name status destination_url fallback_url click_id_param attribution_window_days starts_at expires_at"
-            ),
+            *_own("name status destination_url fallback_url click_id_param attribution_window_days starts_at expires_at"),
             *("t.rules", *TERMS_COLUMNS),
         ),
         "campaigns t JOIN advertisers a ON a.id = t.advertiser_id" + TERMS_NOW.format(campaign="t.id", goal="NULL"),
@@ -101,16 +99,15 @@ VIEWS = {
         {"kind": "t.kind", "advertiser": "a.slug"},
     ),
 }
+PAGE_MAX = 1000  # items of a list
 NUMBERED = frozenset(("aliases", "coupons", "goals"))  # these also answer to their id
 
-EVENT = (
-    "INSERT INTO events (actor, action, entity, entity_id, reason, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-)
+EVENT = "INSERT INTO events (actor, action, entity, entity_id, reason, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7)"
 EVENTS = """
     INSERT INTO events (actor, action, entity, entity_id, after)
     SELECT $1, 'create', 'link', slug, after::jsonb FROM unnest($2::text[], $3::text[]) AS r(slug, after)
 """
-NEW_TOKEN = "INSERT INTO postback_tokens (advertiser_id, kind, token_hash, public_value) VALUES ($1, $2, $3, $4)"
+INSERT_KEY_OF = "INSERT INTO postback_tokens (advertiser_id, kind, token_hash, public_value) VALUES ($1, $2, $3, $4)"
 CLOSE_TERMS = """
     UPDATE terms SET effective_to = $3 WHERE campaign_id = $1 AND goal_id IS NOT DISTINCT FROM $2 AND partner_id IS NULL
       AND effective_to = 'infinity' RETURNING version
@@ -146,9 +143,7 @@ KEYS = """
     SELECT k.id, k.name, k.role, a.slug AS advertiser, k.prefix, k.created_at, k.revoked_at
     FROM api_keys k LEFT JOIN advertisers a ON a.id = k.advertiser_id
 """
-KEY_INSERT = (
-    "INSERT INTO api_keys (name, role, advertiser_id, key_hash, prefix) VALUES ($1, $2, $3, $4, $5) RETURNING id"
-)
+KEY_INSERT = "INSERT INTO api_keys (name, role, advertiser_id, key_hash, prefix) VALUES ($1, $2, $3, $4, $5) RETURNING id"
 KEY_BY_HASH = "SELECT id, name, role, advertiser_id FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL"
 KEY_REVOKE = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
 
@@ -170,13 +165,7 @@ def by_id(thing: Thing) -> str:
 
 def find(thing: Thing, *, by_number: bool) -> str:
     """Ids named by $1, locked against other changes when used in a transaction."""
-    named = (
-        "id = $1::bigint"
-        if by_number
-        else "upper(code) = upper($1)"
-        if thing.key == "code"
-        else f"{_key_column(thing)} = $1"
-    )
+    named = "id = $1::bigint" if by_number else "upper(code) = upper($1)" if thing.key == "code" else f"{_key_column(thing)} = $1"
     return f"SELECT id FROM {thing.table} WHERE {named} ORDER BY id LIMIT 2"  # noqa: S608 - constants only
 
 

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -44,14 +45,14 @@ OUTAGE = (
 )  # fmt: skip
 
 IDENTITY = """
-    SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || (SELECT timeline_id FROM pg_control_checkpoint())
-        || '/' || oid FROM pg_database WHERE datname = current_database()
+    SELECT (SELECT system_identifier FROM pg_control_system()) || '/'
+        || (SELECT timeline_id FROM pg_control_checkpoint()) || '/' || oid FROM pg_database WHERE datname = current_database()
 """
 DRAWN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM route_changes_id_seq"
 NEWEST = "SELECT coalesce(max(id), 0) FROM route_changes"
 CHANGES = "SELECT id, entity, entity_id FROM route_changes WHERE id > $1 ORDER BY id LIMIT $2"
-SECRET_MADE = "INSERT INTO installation (key, value) VALUES ('visitor_secret', $1) ON CONFLICT (key) DO NOTHING"
-SECRET = "SELECT value FROM installation WHERE key = 'visitor_secret'"
+MAKE_VISITOR_KEY = "INSERT INTO installation (key, value) VALUES ('visitor_secret', $1) ON CONFLICT (key) DO NOTHING"
+VISITOR_KEY = "SELECT value FROM installation WHERE key = 'visitor_secret'"
 
 
 def _ms(column: str) -> str:
@@ -60,11 +61,11 @@ def _ms(column: str) -> str:
 
 # One subquery a kind: `id` first, `revision` last, the columns between in the order of the struct's fields.
 LINKS = f"""SELECT id, slug, campaign_id, partner_id, advertiser_id, creative, destination_url, fallback_url, status,
-    {_ms("expires_at")}, rules::text, revision FROM links"""
+    {_ms("expires_at")}, rules::text, revision FROM links"""  # noqa: S608 - constants
 ALIASES = "SELECT id, host, match_key, link_id, advertiser_id, status, revision FROM aliases"
 CAMPAIGNS = f"""SELECT c.id, c.slug, c.advertiser_id, c.destination_url, c.fallback_url, c.click_id_param, c.status,
     {_ms("c.starts_at")} AS starts_at, {_ms("c.expires_at")} AS expires_at, a.domains, a.status AS advertiser_status,
-    c.rules::text, c.revision + a.revision AS revision FROM campaigns c JOIN advertisers a ON a.id = c.advertiser_id"""
+    c.rules::text, c.revision + a.revision AS revision FROM campaigns c JOIN advertisers a ON a.id = c.advertiser_id"""  # noqa: S608 - constants
 PARTNERS = "SELECT id, slug, status, revision FROM partners"
 HOSTS = """SELECT id, host, kind, platform, fallback_url, forward_to, state, advertiser_id, settings::text, revision
     FROM tracking_hosts"""
@@ -81,9 +82,7 @@ def _link(r: Sequence[Any]) -> Route:
 
 
 def _alias(r: Sequence[Any]) -> Route:
-    return AliasRoute(
-        alias_id=r[0], host=r[1], match_key=r[2], link_id=r[3], advertiser_id=r[4], status=r[5], revision=r[6]
-    )
+    return AliasRoute(alias_id=r[0], host=r[1], match_key=r[2], link_id=r[3], advertiser_id=r[4], status=r[5], revision=r[6])
 
 
 def _campaign(r: Sequence[Any]) -> Route:
@@ -132,6 +131,16 @@ ENTITIES = {
 OF_ADVERTISERS = (Kind.CAMPAIGN, Kind.TOKEN)  # these carry columns of their advertiser, so its change is theirs
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A stretch of the feed: its last id, the ids it names by kind and of advertisers, and whether more may follow."""
+
+    last_id: int
+    by_kind: Mapping[bytes, set[int]]
+    advertisers: set[int]
+    is_full: bool
+
+
 class RouteSource:
     """One connection to PostgreSQL. Every method raises StoreUnavailable on an outage; the source is then done for."""
 
@@ -161,8 +170,8 @@ class RouteSource:
         with outages("feed"):
             return int(await self._connection.fetchval(DRAWN))
 
-    async def changes(self, after_id: int, limit: int) -> tuple[int, dict[bytes, set[int]], set[int]]:
-        """The next changes: the last feed id among them (`after_id` if none), ids by kind, ids of advertisers."""
+    async def changes(self, after_id: int, limit: int) -> Changes:
+        """The next changes behind `after_id`, at most `limit`; none: `last_id` is `after_id`."""
         with outages("feed"):
             found = await self._connection.fetch(CHANGES, after_id, limit)
         by_kind: dict[bytes, set[int]] = {}
@@ -172,18 +181,17 @@ class RouteSource:
                 advertisers.add(entity_id)
             elif entity in ENTITIES:
                 by_kind.setdefault(ENTITIES[entity], set()).add(entity_id)
-        return (found[-1][0] if found else after_id), by_kind, advertisers
+        return Changes(found[-1][0] if found else after_id, by_kind, advertisers, len(found) == limit)
 
-    async def current(
-        self, by_kind: Mapping[bytes, set[int]], advertisers: set[int]
-    ) -> tuple[list[Route], list[tuple[bytes, int]]]:
-        """The rows asked for as they are now, those of `advertisers` with them, and (kind, id) of those that are gone."""
+    async def current(self, changes: Changes) -> tuple[list[Route], list[tuple[bytes, int]]]:
+        """The rows named as they are now, those of the advertisers with them, and (kind, id) of what is gone."""
         routes: list[Route] = []
         gone: list[tuple[bytes, int]] = []
         for kind in KINDS:
-            ids = by_kind.get(kind, set())
-            if kind in OF_ADVERTISERS and (ids or advertisers):
-                found = await self._rows(kind, "id = ANY($1) OR advertiser_id = ANY($2)", list(ids), list(advertisers))
+            ids = changes.by_kind.get(kind, set())
+            if kind in OF_ADVERTISERS and (ids or changes.advertisers):
+                where = "id = ANY($1) OR advertiser_id = ANY($2)"
+                found = await self._rows(kind, where, list(ids), list(changes.advertisers))
             elif ids:
                 found = await self._rows(kind, "id = ANY($1)", list(ids))
             else:
@@ -217,17 +225,17 @@ class RouteSource:
     async def installation(self, fallback: str | None) -> Installation:
         """The installation's row; its secret is made here when there is none yet."""
         with outages("installation"):
-            secret = await self._connection.fetchval(SECRET)
+            secret = await self._connection.fetchval(VISITOR_KEY)
             if secret is None:
-                await self._connection.execute(SECRET_MADE, secrets.token_hex(SECRET_BYTES))
-                secret = await self._connection.fetchval(SECRET)
+                await self._connection.execute(MAKE_VISITOR_KEY, secrets.token_hex(SECRET_BYTES))
+                secret = await self._connection.fetchval(VISITOR_KEY)
         return Installation(fallback=fallback or None, visitor_secret=secret)
 
     async def _rows(self, kind: bytes, where: str, *arguments: Any) -> list[Route]:
         view, build = KINDS[kind]
         with outages("rows"):
             found = await self._connection.fetch(f"SELECT * FROM ({view}) x WHERE {where}", *arguments)  # noqa: S608 - constants
-        return [build(row) for row in found]
+        return [build(tuple(row)) for row in found]
 
 
 @contextmanager
@@ -246,7 +254,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         value = json.decode(text)
         msgpack.encode(value)
-    except (DecodeError, OverflowError, ValueError) as exc:
+    except (DecodeError, OverflowError, RecursionError, ValueError) as exc:
         log.warning("routes.unpublishable_json", extra={"reason": str(exc)})
         return {}
     return value if isinstance(value, dict) else {}

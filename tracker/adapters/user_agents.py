@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import Literal
 
 import crawleruseragents
-from ua_parser import Device, Result, parse as parse_user_agent
+from ua_parser import Device, Result
+from ua_parser import parse as parse_user_agent
+from ua_parser_rs import UserAgentExtractor
 
 Kind = Literal["desktop", "mobile", "tablet", "bot", "other"]
 CACHED = 20_000  # strings; at ≤ 512 bytes each some 20 MB at the very most, in practice a fifth of that
@@ -14,7 +16,10 @@ DESKTOPS = frozenset({"Windows", "Mac OS X", "Linux", "Chrome OS", "Ubuntu", "Fe
 MOBILES = frozenset({"Android", "iOS", "Windows Phone", "KaiOS", "BlackBerry OS", "Symbian OS", "Tizen", "HarmonyOS", "Firefox OS", "webOS"})
 _TABLET = re.compile(r"ipad|tablet|kindle|silk/|playbook|nexus (?:7|9|10)|\bsm-[tx]\d|android(?!.*mobile)", re.IGNORECASE)
 _TELEVISION = re.compile(r"smart-?tv|\btv\b|bravia|roku|crkey|aft[a-z]\b|playstation|xbox|nintendo", re.IGNORECASE)
-_CRAWLER = re.compile("|".join(f"(?:{known['pattern']})" for known in crawleruseragents.CRAWLER_USER_AGENTS_DATA))
+# 1,500 patterns: 3 µs a string in this matcher, 550 µs as one alternation in `re`.
+_CRAWLERS = UserAgentExtractor(
+    [(f"({known['pattern']})", "crawler", None, None, None, None) for known in crawleruseragents.CRAWLER_USER_AGENTS_DATA]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,8 @@ class UserAgent:
 
 @lru_cache(CACHED)
 def is_bot(user_agent: str) -> bool:
-    """Whether it names a known crawler, or nothing at all. Cached by string; about 0.1 ms where it is new."""
-    return not user_agent.strip() or _CRAWLER.search(user_agent) is not None
+    """Whether it names a known crawler, or nothing at all. Cached by string."""
+    return not user_agent.strip() or _CRAWLERS.extract(user_agent) is not None
 
 
 @lru_cache(CACHED)

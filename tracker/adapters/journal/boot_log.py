@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracker import wire
-from tracker.adapters.journal.counter_page import CounterLine
+from tracker.adapters.journal.counter_page import OPEN, CounterLine
 from tracker.adapters.journal.segment import SegmentReader, Stored
 from tracker.adapters.journal.writer import Batch
 from tracker.domain.intervals import SeqSet
@@ -47,6 +47,7 @@ class BootLog:
         self.window_bytes = 0
         self.state: wire.CoveredState | None = None
         self.is_opened = False
+        self.journaled_records = 0
         self.closing_sent_at = NEVER
         self._memory: OrderedDict[int, Batch] = OrderedDict()
         self._memory_bytes = 0
@@ -92,7 +93,9 @@ class BootLog:
 
     def journaled(self, batch: Batch, path: Path) -> None:
         """The batch is in segment `path`."""
-        batch.journaled = True
+        if not batch.journaled:
+            batch.journaled = True
+            self.journaled_records += batch.records
         self.segments.setdefault(path, SeqSet()).add(batch.seq, batch.seq + 1)
         self.on_disk.add(batch.seq, batch.seq + 1)
         if batch.seq in self._memory:
@@ -123,7 +126,7 @@ class BootLog:
         self.on_disk.update(seqs)
 
     def distrust(self, path: Path) -> None:
-        """A sync of the segment failed. What PostgreSQL does not have of it is read back while the cache still holds it, and written anew."""
+        """A sync of the segment failed: read what PostgreSQL does not have of it while the cache still holds it, and write it anew."""
         seqs = self.segments.pop(path, SeqSet()).minus(self.covered)
         log.error("journal.segment_distrusted", extra={"segment": str(path), "batches": len(seqs)})
         reader = SegmentReader(path)
@@ -146,7 +149,7 @@ class BootLog:
     # -- shipping
 
     def next_run(self, max_bytes: int, *, newest: bool = False) -> list[Stored]:
-        """The next consecutive batches to ship: the oldest, or the oldest of those still in memory. What cannot be read is dropped from `todo`."""
+        """The next consecutive batches to ship: the oldest, or the oldest still in memory. What cannot be read is dropped from `todo`."""
         seq = next((seq for seq in self._recent if seq in self.todo), None) if newest else self.todo.first
         while seq is not None:
             run = self._read_run(seq, self.todo.run_stop(seq), max_bytes)
@@ -301,9 +304,29 @@ class BootLog:
         """What the audit is told of this boot."""
         held = self.held()
         return wire.NodeReport(
-            node=self.node, boot=self.boot.hex(), kind=self.kind, host_id=host_id, pid=os.getpid(), last_seq=self.line.last_seq, accepted=self.line.accepted,
-            unrecorded=self.line.unrecorded, held=str(held), held_bytes=self.held_bytes(held), kept_bytes=kept_bytes, closed=self.line.state != 1, at_ms=now_ms,
-        )  # fmt: skip
+            node=self.node,
+            boot=self.boot.hex(),
+            kind=self.kind,
+            host_id=host_id,
+            pid=os.getpid(),
+            last_seq=self.line.last_seq,
+            accepted=self.line.accepted,
+            unrecorded=self.line.unrecorded,
+            held=str(held),
+            held_bytes=self.held_bytes(held),
+            kept_bytes=kept_bytes,
+            closed=self.line.state != OPEN,
+            at_ms=now_ms,
+        )
+
+    def written_at(self, held: SeqSet) -> list[float]:
+        """When the segments that hold some of `held` were last written, Unix time."""
+        found = []
+        for path, seqs in self.segments.items():
+            if seqs.both(held):
+                with contextlib.suppress(OSError):
+                    found.append(path.stat().st_mtime)
+        return found
 
     def held_bytes(self, held: SeqSet) -> int:
         """Bytes of segments that hold something not covered, plus what is in memory only."""

@@ -10,7 +10,9 @@ import struct
 from pathlib import Path
 
 PAGE_BYTES = 4096
-_LINE = struct.Struct("<16sQQQQQQ")  # boot, state, last seq, accepted, unrecorded, answered at the deadline, refused by the hard flood limit
+_LINE = struct.Struct(
+    "<16sQQQQQQ"
+)  # boot, state, last seq, accepted, unrecorded, answered at the deadline, refused by the hard flood limit
 _LINE_BYTES = 128
 LINES = PAGE_BYTES // _LINE_BYTES
 FREE, OPEN, CLOSED = 0, 1, 2
@@ -21,7 +23,9 @@ class CounterLine:
 
     __slots__ = ("_at", "_page", "accepted", "boot", "flooded", "last_seq", "late", "state", "unrecorded")
 
-    def __init__(self, boot: bytes, page: "CounterPage | None" = None, at: int = 0, values: tuple[int, ...] = (OPEN, 0, 0, 0, 0, 0)) -> None:
+    def __init__(
+        self, boot: bytes, page: "CounterPage | None" = None, at: int = 0, values: tuple[int, ...] = (OPEN, 0, 0, 0, 0, 0)
+    ) -> None:
         self.boot, self._page, self._at = boot, page, at
         self.state, self.last_seq, self.accepted, self.unrecorded, self.late, self.flooded = values
 

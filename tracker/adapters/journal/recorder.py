@@ -57,7 +57,12 @@ class Recorder:
         """Begin to write the journal in `slot`."""
         header = Header(self._own.kind, self._own.node, self._own.boot)
         self._writer = JournalWriter(
-            slot.directory, header, self._written_on_thread, self._abandoned_on_thread, sync=self._ack == "journal-sync", segment_bytes=self._segment_bytes
+            slot.directory,
+            header,
+            self._written_on_thread,
+            self._abandoned_on_thread,
+            sync=self._ack == "journal-sync",
+            segment_bytes=self._segment_bytes,
         )
         self._writer.start()
 

@@ -89,6 +89,11 @@ class Recording:
             await asyncio.sleep(JOURNAL_RETRY_S)
             self._try_journal()
 
+    @property
+    def journaled_records(self) -> int:
+        """Records this process has in its journal."""
+        return self._own.journaled_records
+
     def failed(self) -> BaseException | None:
         """The exception of a task that should never end, if one did: a bug, and a reason to restart the process."""
         for task in self._tasks:

@@ -268,7 +268,9 @@ class Shipper:
         accepted = max(line.accepted, boot.accounted(), boot.state.accepted if boot.state else 0)
         missing = SeqSet([(1, line.last_seq + 1)]).minus(boot.covered).minus(boot.on_disk)
         unrecorded = accepted - boot.accounted() if missing and boot is not self.own else line.unrecorded
-        entry = wire.Entry(boot.node, boot.boot, self.host_id, 1, 0, (), accepted, _now_ms(), closed_seq=line.last_seq, unrecorded=unrecorded)
+        entry = wire.Entry(
+            boot.node, boot.boot, self.host_id, 1, 0, (), accepted, _now_ms(), closed_seq=line.last_seq, unrecorded=unrecorded
+        )
         return await self._send(boot, entry)
 
     # -- slots of the dead, and the disk
@@ -296,6 +298,15 @@ class Shipper:
                         boot.unlink(path)
                         kept -= info.st_size
         self.kept_bytes = kept
+
+    def uncovered(self, now: float) -> tuple[int, float]:
+        """Bytes that PostgreSQL is not known to have, and the age in seconds of the oldest segment that holds some (`now`: Unix time)."""
+        total, oldest = 0, now
+        for boot in self.logs():
+            held = boot.held()
+            total += boot.held_bytes(held)
+            oldest = min([oldest, *boot.written_at(held)])
+        return total, max(0.0, now - oldest)
 
     def _kept_bytes(self) -> int:
         total = 0
@@ -351,4 +362,3 @@ def _is_overtaken(state: wire.CoveredState, seen: wire.CoveredState | None) -> b
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-

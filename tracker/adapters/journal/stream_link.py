@@ -55,9 +55,9 @@ class StreamLink:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client: redis.Redis | None = None
+        self._client: Any = None  # redis-py types only half of its commands
 
-    def _connected(self) -> redis.Redis:
+    def _connected(self) -> Any:
         if self._client is None:
             self._client = redis.Redis.from_url(
                 self._url,
@@ -113,7 +113,9 @@ class StreamLink:
         except ResponseError:  # no such key, or no such group
             return StreamPosition(run_id, None, 0, None, None)
         group = _named(groups, wire.GROUP)
-        return StreamPosition(run_id, _field(stream, "last-generated-id"), int(_field(stream, "entries-added") or 0), group, _oldest(pending))
+        return StreamPosition(
+            run_id, _field(stream, "last-generated-id"), int(_field(stream, "entries-added") or 0), group, _oldest(pending)
+        )
 
     async def _raw_ask(self, command: Awaitable[Any]) -> Any:
         try:
@@ -146,4 +148,3 @@ def _named(groups: Any, name: str) -> bytes | None:
 def _oldest(pending: Any) -> bytes | None:
     oldest = pending.get("min") if isinstance(pending, dict) else (pending[1] if pending else None)
     return oldest if isinstance(oldest, bytes) or oldest is None else str(oldest).encode()
-

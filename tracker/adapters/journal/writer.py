@@ -23,7 +23,7 @@ SEGMENT_MAX_AGE_S = 600.0  # a quiet journal is sealed too, so that covered segm
 IOV_MAX = 512
 
 
-class _SyncFailed(OSError):
+class _SyncError(OSError):
     """fdatasync failed: what was written before cannot be trusted either."""
 
 
@@ -166,7 +166,7 @@ class JournalWriter(threading.Thread):
             if good <= self._header_bytes:
                 path.unlink()
         os.close(descriptor)
-        if isinstance(exc, _SyncFailed):
+        if isinstance(exc, _SyncError):
             # Linux may have marked the lost pages clean: a second fsync would "succeed". Nothing in this file can be trusted.
             self._on_abandoned(path)
 
@@ -186,7 +186,7 @@ def _sync(descriptor: int) -> None:
     try:
         os.fdatasync(descriptor)
     except OSError as exc:
-        raise _SyncFailed(exc.errno, exc.strerror) from exc
+        raise _SyncError(exc.errno, exc.strerror) from exc
 
 
 def _sync_directory(directory: Path) -> None:

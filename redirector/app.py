@@ -1,0 +1,183 @@
+"""The redirector: an ASGI application without a framework, and its composition root.
+
+Never a 5xx for anything a client can send. No request waits for Redis or PostgreSQL.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+from redirector.handler import Answer, Handler
+from redirector.limits import FloodLimiter
+from redirector.metrics import RedirectMetrics
+from redirector.request import Request
+from tracker.adapters import http_server
+from tracker.adapters.countries import CountryLookup
+from tracker.adapters.journal.recording import Recording, RecordingOptions
+from tracker.adapters.lmdb_routes import RouteTable
+from tracker.domain import addresses
+from tracker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+DRAIN_S = 10.0
+WATCH_EVERY_S = 1.0
+NOT_FOUND = b"<!doctype html><html lang=en><meta charset=utf-8><title>Not found</title><p>This link leads nowhere.</p></html>\n"
+_OWN = "/-/"
+
+
+class RedirectorApp:
+    """`/c/{slug}`, old URLs, and `/-/` for those who run it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._table = RouteTable(settings.directory.routes, fallback=settings.fallback_url or None)
+        self._recording = Recording(_recording_options(settings))
+        countries = CountryLookup(settings.geoip_db)
+        limiter = FloodLimiter(settings.flood_limit)
+        self._handler = Handler(self._table, countries, limiter, ip_mode=settings.ip_mode, trusted=settings.trusted_proxies)
+        self._metrics = RedirectMetrics(self._table, self._recording)
+        self._is_fresh = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self._recording.start()
+        self._table.refresh()
+        self._watcher = asyncio.create_task(self._watch(), name="watcher")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._watcher.cancel()
+        await self._recording.stop(DRAIN_S)
+        self._table.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            self._table.refresh()
+            failure = self._recording.failed()
+            if failure is not None:  # a bug in the shipper must not turn into a slowly filling disk
+                log.critical("redirector.recording_failed", exc_info=failure)
+                http_server.leave_with(1)
+
+    async def _http(self, scope: Message, send: Send) -> None:
+        started = time.perf_counter()
+        client = scope.get("client")
+        query = scope["query_string"]
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        request = Request(scope["method"].encode(), raw_path + b"?" + query if query else raw_path, client[0] if client else None)
+        request.read_headers(scope["headers"])
+        if scope["path"].startswith(_OWN):
+            await self._own(scope["path"], request, send)
+            return
+        answer = self._answer(request)
+        if answer.record is not None:
+            await self._safe(answer)
+        await _send(send, answer, is_head=request.method == b"HEAD")
+        self._metrics.observe(answer.outcome, time.perf_counter() - started)
+
+    def _answer(self, request: Request) -> Answer:
+        if not self._is_fresh:
+            self._is_fresh = True
+            self._table.refresh()
+            asyncio.get_running_loop().call_soon(self._is_stale)
+        answer = self._handler.handle(request)
+        if answer.record is None and answer.status != 405:
+            self._recording.line.flooded += 1
+            self._recording.line.save()
+        return answer
+
+    def _is_stale(self) -> None:
+        self._is_fresh = False
+
+    async def _safe(self, answer: Answer) -> None:
+        """Until the record is as safe as the ack mode asks, or the deadline passed."""
+        if answer.record is None:
+            return
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._recording.add(answer.record, partial(_resolve, written))
+        await written
+
+    async def _own(self, path: str, request: Request, send: Send) -> None:
+        if path == "/-/healthz":
+            await _plain(send, 200, b"ok\n")
+        elif path == "/-/readyz":
+            await _plain(send, *self._readiness())
+        elif path == "/-/metrics" and self._may_read_metrics(request):
+            await _plain(send, 200, self._metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8")
+        else:
+            await _plain(send, 404, b"not found\n")
+
+    def _readiness(self) -> tuple[int, bytes]:
+        return (200, b"ready\n") if self._table.is_open else (503, b"no route table yet: is the route publisher running?\n")
+
+    def _may_read_metrics(self, request: Request) -> bool:
+        client = addresses.client_address(request.peer, request.forwarded_for, self._settings.trusted_proxies)
+        return bool(client) and any(ip_address(client) in network for network in self._settings.metrics_allow)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():  # the client may have gone, and its task with it
+        future.set_result(None)
+
+
+async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:
+    headers = [(b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer-when-downgrade")]
+    if answer.click_id:
+        headers.append((b"x-click-id", answer.click_id))
+    if answer.status == 405:
+        await _plain(send, 405, b"method not allowed\n", extra=[(b"allow", b"GET, HEAD, POST")])
+        return
+    body = b""
+    if answer.location:
+        headers += [(b"location", answer.location), (b"content-length", b"0")]
+    else:
+        body = NOT_FOUND
+        headers += [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if is_head else body})
+
+
+async def _plain(
+    send: Send, status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8", extra: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store"), *(extra or [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _recording_options(settings: Settings) -> RecordingOptions:
+    return RecordingOptions(
+        kind="clicks",
+        node=settings.node_name,
+        root=settings.directory.journal("clicks"),
+        redis_url=settings.stream_url,
+        ack=settings.ack,
+        deadline_s=settings.ack_deadline_ms / 1000,
+        keep_s=settings.journal_keep.total_seconds(),
+        max_bytes=settings.journal_max_bytes,
+        segment_bytes=settings.journal_segment_bytes,
+        shards=settings.stream_shards,
+    )
+
+
+def serve(settings: Settings, fd: int | None = None) -> int:
+    """Run the redirector until SIGTERM; `fd` is an inherited listening socket. Starts with PostgreSQL, Redis and disk space all missing."""
+    return http_server.serve(RedirectorApp(settings), host=settings.host, port=settings.redirector_port, fd=fd, name="redirector")

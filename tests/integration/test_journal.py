@@ -1,0 +1,359 @@
+"""The journal and the shipper against a real stream: what is written, shipped, shipped again, taken over and unlinked."""
+
+import asyncio
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis
+
+from tests.unit.test_wire import a_record
+from tests.wait import wait_until
+from tracker import wire
+from tracker.adapters.journal import counter_page, segment, slot
+from tracker.adapters.journal.recording import Recording, RecordingOptions
+from tracker.domain.intervals import SeqSet
+
+pytestmark = pytest.mark.integration
+STREAM = wire.stream_key("clicks", 0)
+
+
+def options(tmp_path, redis_url, **changes):
+    facts = {
+        "kind": "clicks",
+        "node": "test",
+        "root": tmp_path / "journal" / "clicks",
+        "redis_url": redis_url,
+        "ack": "journal",
+        "deadline_s": 0.025,
+        "keep_s": 3600.0,
+        "max_bytes": 1 << 40,
+        "segment_bytes": 1 << 20,
+        "shards": 1,
+    }
+    return RecordingOptions(**(facts | changes))
+
+
+@pytest.fixture
+async def stream(redis_url):
+    client = redis.Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+async def started(tmp_path, redis_url, **changes):
+    recording = Recording(options(tmp_path, redis_url, **changes))
+    await recording.start()
+    return recording
+
+
+async def record(recording, count, first=0):
+    loop = asyncio.get_running_loop()
+    waits = []
+    for number in range(first, first + count):
+        written = loop.create_future()
+        recording.add(a_record(click_id=number.to_bytes(16, "big")), lambda written=written: written.done() or written.set_result(None))
+        waits.append(written)
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*waits)
+
+
+async def entries(stream):
+    return [wire.Entry.read(fields) for _, fields in await stream.xrange(STREAM)]
+
+
+async def shipped_ids(stream):
+    ids = []
+    for entry in await entries(stream):
+        for frame in entry.frames():
+            ids += [int.from_bytes(r.click_id, "big") for r in wire.decode_frame(entry.payload[frame.start : frame.stop])[0]]
+    return ids
+
+
+async def publish(stream, recording_or_boot, covered, *, closed=None, stored=0, system="1", timeline=1, at_ms=None):
+    boot = recording_or_boot if isinstance(recording_or_boot, bytes) else recording_or_boot.line.boot
+    state = wire.CoveredState(system, timeline, str(covered), stored, stored, 0, 0, 0, closed, at_ms or time.time_ns() // 1_000_000)
+    await stream.set(wire.COVERED_KEY.format(boot=boot.hex()), wire.report_encoder.encode(state))
+
+
+async def test_every_record_is_in_the_journal_before_its_answer_and_in_the_stream_after(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 1000)
+    (path,) = (tmp_path / "journal/clicks/slot-0").glob("*.seg")
+    reader = segment.SegmentReader(path)
+    assert reader.records == 1000
+    assert reader.seqs() == SeqSet([(1, recording.line.last_seq + 1)])
+    await wait_until(recording.shipper.is_done)
+    await wait_until(lambda: shipped_ids_equal(stream, range(1000)))
+    assert [entry.accepted for entry in await entries(stream)][-1] == 1000
+    await recording.stop(5)
+    last = (await entries(stream))[-1]
+    assert (last.closed_seq, last.accepted, last.unrecorded) == (recording.line.last_seq, 1000, 0)
+
+
+async def shipped_ids_equal(stream, wanted):
+    return sorted(await shipped_ids(stream)) == list(wanted)
+
+
+async def test_covered_segments_go_and_uncovered_ones_stay(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url, keep_s=0.0, segment_bytes=10_000)
+    for first in range(0, 1000, 100):
+        await record(recording, 100, first)
+    directory = tmp_path / "journal/clicks/slot-0"
+    paths = sorted(directory.glob("*.seg"))
+    assert len(paths) > 3
+    first = segment.SegmentReader(paths[0]).seqs()
+    await publish(stream, recording, first)
+    await wait_until(lambda: not paths[0].exists())
+    assert all(path.exists() for path in paths[1:])
+    await recording.stop(1)
+
+
+async def test_the_byte_limit_takes_covered_segments_only(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url, max_bytes=1, segment_bytes=10_000)
+    for first in range(0, 1000, 100):
+        await record(recording, 100, first)
+    directory = tmp_path / "journal/clicks/slot-0"
+    paths = sorted(directory.glob("*.seg"))
+    await publish(stream, recording, segment.SegmentReader(paths[1]).seqs())
+    await wait_until(lambda: not paths[1].exists())
+    assert [path.exists() for path in paths[:3]] == [True, False, True]
+    await recording.stop(1)
+
+
+async def test_a_decrease_of_what_is_covered_ships_again_from_there(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 300)
+    await wait_until(recording.shipper.is_done)
+    await publish(stream, recording, SeqSet([(1, recording.line.last_seq + 1)]))
+    await wait_until(lambda: not recording.shipper.own.held())
+    before = await stream.xlen(STREAM)
+    await publish(stream, recording, SeqSet([(1, 3)]))
+    await wait_until(lambda: recording.shipper.own.covered == SeqSet([(1, 3)]))
+    await wait_until(lambda: grown(stream, before))
+    again = (await entries(stream))[before:]
+    assert {seq for entry in again for seq in range(entry.seq_from, entry.seq_to + 1)} == set(range(3, recording.line.last_seq + 1))
+    await recording.stop(1)
+
+
+async def grown(stream, before):
+    return await stream.xlen(STREAM) > before
+
+
+async def test_another_postgresql_is_told_everything_it_does_not_have(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 50)
+    await wait_until(recording.shipper.is_done)
+    await publish(stream, recording, SeqSet([(1, recording.line.last_seq + 1)]))
+    await wait_until(lambda: not recording.shipper.own.held())
+    before = await stream.xlen(STREAM)
+    await publish(stream, recording, SeqSet(), system="2")
+    await wait_until(lambda: grown(stream, before))
+    await recording.stop(1)
+
+
+async def test_an_overtaken_state_is_not_mistaken_for_a_rewind(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 50)
+    await wait_until(recording.shipper.is_done)
+    now_ms = time.time_ns() // 1_000_000
+    whole = SeqSet([(1, recording.line.last_seq + 1)])
+    await publish(stream, recording, whole, at_ms=now_ms)
+    await wait_until(lambda: not recording.shipper.own.held())
+    before = await stream.xlen(STREAM)
+    await publish(stream, recording, SeqSet(), at_ms=now_ms - 500)
+    await asyncio.sleep(2.5)
+    assert await stream.xlen(STREAM) == before
+    await recording.stop(1)
+
+
+async def test_flushall_ships_what_is_not_covered_again(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 200)
+    await wait_until(recording.shipper.is_done)
+    await asyncio.sleep(1.2)  # a tick that sees the stream whole
+    await stream.flushall()
+    await wait_until(lambda: shipped_ids_equal(stream, range(200)))
+    await recording.stop(1)
+
+
+async def test_what_was_acked_and_is_still_not_covered_is_shipped_again(tmp_path, redis_url, stream):
+    """PostgreSQL went back to before a commit whose entries were acked, and nobody had told us of that commit."""
+    await stream.xgroup_create(STREAM, wire.GROUP, id="0", mkstream=True)
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 20)
+    await wait_until(recording.shipper.is_done)
+    taken = await stream.xreadgroup(wire.GROUP, "w", {STREAM: ">"}, count=100)
+    await stream.xack(STREAM, wire.GROUP, *(entry_id for entry_id, _ in taken[0][1]))
+    before = await stream.xlen(STREAM)
+    await wait_until(lambda: grown(stream, before), within_s=15)
+    await recording.stop(1)
+
+
+async def test_without_redis_answers_come_from_the_journal_and_it_is_all_shipped_later(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock")
+    await record(recording, 5000)
+    assert recording.line.late < 5000
+    await recording.stop(0)
+    heir = await started(tmp_path, redis_url)
+    await wait_until(lambda: shipped_ids_equal(stream, range(5000)))
+    await heir.stop(1)
+
+
+CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.integration.test_journal import options, record
+from tracker.adapters.journal.recording import Recording
+async def main():
+    recording = Recording(options(Path(sys.argv[1]), sys.argv[2]))
+    await recording.start()
+    await record(recording, int(sys.argv[3]))
+    print("recorded", recording.line.boot.hex(), flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def child(tmp_path, redis_url, count, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path), redis_url, str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment,
+    )
+
+
+async def test_the_slot_of_a_killed_process_is_taken_over_shipped_closed_and_forgotten(tmp_path, redis_url, stream):
+    process = child(tmp_path, "unix:///nowhere/at/all.sock", 700)
+    boot = bytes.fromhex((await asyncio.to_thread(process.stdout.readline)).split()[1])
+    process.kill()
+    process.communicate()
+    heir = await started(tmp_path, redis_url, keep_s=0.0)
+    await wait_until(lambda: shipped_ids_equal(stream, range(700)))
+    remains = next(log for log in heir.shipper.logs() if log.boot == boot)
+    assert remains.line.accepted == 700
+    await publish(stream, boot, SeqSet([(1, remains.line.last_seq + 1)]), stored=700)
+    closing = await wait_until(lambda: closing_of(stream, boot))
+    assert (closing.closed_seq, closing.accepted, closing.unrecorded) == (remains.line.last_seq, 700, 0)
+    await publish(stream, boot, SeqSet([(1, remains.line.last_seq + 1)]), closed=remains.line.last_seq, stored=700)
+    await wait_until(lambda: all(log.boot != boot for log in heir.shipper.logs()))
+    assert not list((tmp_path / "journal/clicks/slot-0").glob(f"{boot.hex()}*"))
+    await heir.stop(1)
+
+
+async def closing_of(stream, boot):
+    return next((entry for entry in await entries(stream) if entry.boot == boot and entry.closed_seq is not None), None)
+
+
+@pytest.mark.parametrize("point", ["journal.before_write", "journal.after_write", "shipper.before_xadd", "shipper.after_xadd"])
+async def test_a_kill_between_any_two_steps_loses_nothing_that_was_answered(tmp_path, redis_url, stream, point):
+    process = child(tmp_path, redis_url, 50, TURNOUT_INTERNAL_CRASH_AT=point)
+    out, _ = await asyncio.to_thread(process.communicate)
+    assert process.returncode == -9
+    heir = await started(tmp_path, redis_url)
+    answered = range(50) if "recorded" in out else range(0)
+    page_says = sum(log.line.accepted for log in heir.shipper.logs() if log is not heir.shipper.own)
+    assert page_says > 0
+    if point != "journal.before_write":
+        await wait_until(lambda: contains(stream, set(answered) or {0}))
+    await heir.stop(1)
+
+
+async def contains(stream, wanted):
+    return wanted <= set(await shipped_ids(stream))
+
+
+async def test_a_damaged_tail_is_put_aside_and_the_rest_is_shipped(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock")
+    for first in range(0, 300, 100):
+        await record(recording, 100, first)
+    await recording.stop(0)
+    (path,) = (tmp_path / "journal/clicks/slot-0").glob("*.seg")
+    data = bytearray(path.read_bytes())
+    last = list(wire.scan(data, len(segment.SegmentReader(path).header.encode())))[-1]
+    data[last.start + 60] ^= 0xFF
+    path.write_bytes(data)
+    heir = await started(tmp_path, redis_url)
+    await wait_until(heir.shipper.is_done)
+    found = set(await shipped_ids(stream))
+    assert len(found) == 300 - last.records
+    assert path.with_suffix(".damaged").exists()
+    await heir.stop(1)
+
+
+@pytest.fixture
+def small_files():
+    """write(2) beyond 20 KB fails in this process: a disk that fills up, where no tmpfs can be mounted."""
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_when_the_disk_refuses_redis_is_waited_for_and_nothing_is_lost(tmp_path, redis_url, stream, small_files):
+    recording = await started(tmp_path, redis_url)
+    for first in range(0, 2000, 200):
+        await record(recording, 200, first)
+    await wait_until(lambda: shipped_ids_equal(stream, range(2000)))
+    assert recording.line.unrecorded == 0
+    assert recording.shipper.own.unjournaled()
+    await publish(stream, recording, SeqSet([(1, recording.line.last_seq + 1)]), stored=2000)
+    await wait_until(lambda: not recording.shipper.own.unjournaled())
+    await recording.stop(1)
+
+
+async def test_when_disk_and_redis_refuse_the_visitor_is_answered_and_the_loss_is_counted(tmp_path, small_files):
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock")
+    for first in range(0, 2000, 200):
+        await record(recording, 200, first)
+    written = recording.journaled_records
+    assert written < 2000
+    await recording.stop(0)
+    assert recording.line.unrecorded == 2000 - written
+    assert recording.line.accepted == 2000
+
+
+def test_the_counter_page_survives_its_process_and_hands_lines_back(tmp_path):
+    page = counter_page.CounterPage(tmp_path / "counters")
+    line = counter_page.CounterLine(b"b" * 16)
+    assert line.attach(page)
+    line.last_seq, line.accepted, line.unrecorded = 3, 40, 1
+    line.save()
+    page.close()
+    (found,) = counter_page.CounterPage(tmp_path / "counters").lines()
+    assert (found.boot, found.last_seq, found.accepted, found.unrecorded) == (b"b" * 16, 3, 40, 1)
+    found.release()
+    assert counter_page.CounterPage(tmp_path / "counters").lines() == []
+
+
+def test_a_full_counter_page_refuses_instead_of_overwriting(tmp_path):
+    page = counter_page.CounterPage(tmp_path / "counters")
+    assert all(counter_page.CounterLine(os.urandom(16)).attach(page) for _ in range(counter_page.LINES))
+    assert not counter_page.CounterLine(os.urandom(16)).attach(page)
+
+
+def test_two_processes_never_share_a_slot(tmp_path):
+    first, second = slot.acquire(tmp_path), slot.acquire(tmp_path)
+    assert first.directory != second.directory
+    first.release()
+    third = slot.acquire(tmp_path)
+    assert third.directory == first.directory
+    second.release()
+    third.release()
+
+
+def test_an_unwritable_root_is_an_os_error_for_the_caller_to_handle(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((NotADirectoryError, FileExistsError)):
+        slot.acquire(tmp_path / "file")

@@ -1,0 +1,117 @@
+"""The rows of `boots`: what is covered, and the counts that go with it. For clicks and conversions alike."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import asyncpg
+
+from tracker.adapters.postgres_pool import Connection
+from tracker.domain.books import Account, Delta
+from tracker.domain.intervals import SeqSet
+from tracker.wire import CoveredState
+
+OPEN = """
+    INSERT INTO boots (boot, node, kind, host_id)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) ON CONFLICT (boot) DO NOTHING
+"""
+LOCK = "SELECT boot, covered::text AS covered FROM boots WHERE boot = ANY($1::uuid[]) ORDER BY boot FOR UPDATE"
+COVERED = "SELECT boot, covered::text AS covered FROM boots WHERE boot = ANY($1::uuid[])"
+ADD = """
+    UPDATE boots b SET
+        covered = b.covered + n.fresh::int8multirange, stored = b.stored + n.stored, duplicate = b.duplicate + n.duplicate,
+        rejected = b.rejected + n.rejected, redelivered = b.redelivered + n.redelivered,
+        accepted = greatest(b.accepted, n.accepted), last_seq = greatest(b.last_seq, n.last_seq),
+        unrecorded = greatest(b.unrecorded, n.unrecorded), closed_seq = greatest(b.closed_seq, n.closed_seq),
+        closed_at = CASE WHEN n.closed_seq IS NULL THEN b.closed_at ELSE coalesce(b.closed_at, now()) END, last_heard_at = now()
+    FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+        $9::bigint[], $10::bigint[])
+        AS n (boot, fresh, stored, duplicate, rejected, redelivered, accepted, last_seq, unrecorded, closed_seq)
+    WHERE b.boot = n.boot
+"""
+# Read in one statement, so that `at_ms` orders what several writers publish.
+STATES = """
+    SELECT a.boot, coalesce(b.covered, '{}')::text AS covered, coalesce(b.accepted, 0) AS accepted, coalesce(b.stored, 0) AS stored,
+        coalesce(b.duplicate, 0) AS duplicate, coalesce(b.rejected, 0) AS rejected, coalesce(b.unrecorded, 0) AS unrecorded, b.closed_seq,
+        s.system_identifier::text AS system_id, c.timeline_id AS timeline, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms
+    FROM unnest($1::uuid[]) AS a (boot) LEFT JOIN boots b USING (boot), pg_control_system() s, pg_control_checkpoint() c
+"""
+HEARD = """
+    UPDATE boots b SET last_heard_at = greatest(b.last_heard_at, least(now(), to_timestamp(n.at_ms / 1000.0)))
+    FROM unnest($1::uuid[], $2::bigint[]) AS n (boot, at_ms) WHERE b.boot = n.boot AND b.closed_seq IS NULL
+"""
+# Settled = closed with every record accounted for; those need no look at their batches, and there may be many thousands.
+SETTLED = "closed_seq IS NOT NULL AND accepted = stored + duplicate + rejected + unrecorded"
+UNSETTLED_ACCOUNTS = f"""
+    SELECT boot, node, kind, covered::text AS covered, accepted, stored, duplicate, rejected, unrecorded, redelivered, last_seq, closed_seq,
+        last_heard_at FROM boots WHERE NOT ({SETTLED}) ORDER BY opened_at
+"""
+SETTLED_SUMS = f"""
+    SELECT kind, node, count(*) AS boots, sum(accepted)::bigint AS accepted, sum(stored)::bigint AS stored,
+        sum(duplicate)::bigint AS duplicate, sum(rejected)::bigint AS rejected, sum(unrecorded)::bigint AS unrecorded,
+        sum(redelivered)::bigint AS redelivered FROM boots WHERE {SETTLED} GROUP BY kind, node ORDER BY kind, node
+"""
+
+
+class Overlap(Exception):  # noqa: N818 - a fact that makes the transaction be planned anew, not a failure
+    """Another writer was first: what is covered is not what this transaction was planned for."""
+
+    def __init__(self, covered: dict[bytes, SeqSet]) -> None:
+        super().__init__("covered has changed")
+        self.covered = covered
+
+
+def uuids(boots: Iterable[bytes]) -> list[UUID]:
+    """Boots as PostgreSQL has them."""
+    return [UUID(bytes=boot) for boot in boots]
+
+
+async def read_covered(connection: Connection, boots: Iterable[bytes]) -> dict[bytes, SeqSet]:
+    """What is covered, without a lock: a hint. Unknown boots have an empty set."""
+    rows = await connection.fetch(COVERED, uuids(boots))
+    return dict.fromkeys(boots, SeqSet()) | _covered(rows)
+
+
+def _covered(rows: Sequence[asyncpg.Record]) -> dict[bytes, SeqSet]:
+    return {row["boot"].bytes: SeqSet.parse(row["covered"]) for row in rows}
+
+
+async def account(connection: Connection, deltas: Iterable[Delta]) -> None:
+    """Add `deltas` to the books: must be the last statements of the transaction, for they lock the boots.
+
+    Raises Overlap, with what is covered now, when a delta's split into fresh and seen is not true any more: roll back, plan anew.
+    """
+    ordered = sorted(deltas, key=lambda delta: delta.boot)
+    boots = uuids(delta.boot for delta in ordered)
+    covered = _covered(await connection.fetch(LOCK, boots))
+    if len(covered) < len(ordered):
+        facts = [[getattr(delta, name) for delta in ordered] for name in ("node", "kind", "host_id")]
+        await connection.execute(OPEN, boots, *facts)
+        covered = _covered(await connection.fetch(LOCK, boots))
+    if not all(delta.fits(covered[delta.boot]) for delta in ordered):
+        raise Overlap(covered)
+    columns = ("stored", "duplicate", "rejected", "redelivered", "accepted", "last_seq", "unrecorded", "closed_seq")
+    counts = [[getattr(delta, name) for delta in ordered] for name in columns]
+    await connection.execute(ADD, boots, [str(delta.fresh) for delta in ordered], *counts)
+
+
+async def states(connection: Connection, boots: Iterable[bytes]) -> dict[bytes, CoveredState]:
+    """What PostgreSQL says of each boot now, zeros for one that it does not know."""
+    rows = await connection.fetch(STATES, uuids(boots))
+    return {row["boot"].bytes: CoveredState(**{name: row[name] for name in CoveredState.__struct_fields__}) for row in rows}
+
+
+async def heard(connection: Connection, reports: dict[bytes, int]) -> None:
+    """Note when boots that exist were last heard of (by boot: milliseconds since 1970 of the node's clock, never in the future)."""
+    await connection.execute(HEARD, uuids(reports), list(reports.values()))
+
+
+async def accounts(connection: Connection) -> tuple[list[Account], list[dict[str, object]]]:
+    """The unsettled boots one by one, and the sums of the settled ones by kind and node; both of one moment."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        unsettled = await connection.fetch(UNSETTLED_ACCOUNTS)
+        settled = await connection.fetch(SETTLED_SUMS)
+    return [_account(row) for row in unsettled], [dict(row) for row in settled]
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(**{**row, "boot": row["boot"].bytes, "covered": SeqSet.parse(row["covered"])})
