@@ -1,16 +1,17 @@
 """Where things lie below `TURNOUT_DATA_DIR`. One place, so that every process agrees.
 
-    up.lock            held by the one running `turnout up`
-    admin.key          the first API key, mode 600
-    run/               sockets and metrics sockets (or a short directory elsewhere, see `sockets`)
-    postgres/ valkey/  data of the embedded servers
-    routes/routes.mdb  the route table of this host, written by the route publisher alone
-    journal/clicks/slot-N/, journal/conversions/slot-N/   the journals
-    writers/           one lock a writer process: a stable consumer name
+up.lock            held by the one running `turnout up`
+admin.key          the first API key, mode 600
+run/               sockets and metrics sockets (or a short directory elsewhere, see `sockets`)
+postgres/ valkey/  data of the embedded servers
+routes/routes.mdb  the route table of this host, written by the route publisher alone
+journal/clicks/slot-N/, journal/conversions/slot-N/   the journals
+writers/           one lock a writer process: a stable consumer name
 """
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from tracker.errors import BadConfiguration
 
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]+")
 SOCKET_PATH_MAX_BYTES = 100  # sun_path holds 108; PostgreSQL appends `/.s.PGSQL.5432`, kept inside this figure
 
 
@@ -54,9 +56,10 @@ class DataDir:
 
     @property
     def sockets(self) -> Path:
-        """Directory for unix sockets: `run/`, or a short private one below the temporary directory when that path is too long."""
+        """Directory for unix sockets: `run/`, or a short private one below the temporary directory when that path is too long
+        or holds a character that has a meaning in a URL."""
         inside = self.root / "run"
-        if len(os.fsencode(inside)) + len("/.s.PGSQL.5432.lock") <= SOCKET_PATH_MAX_BYTES:
+        if _PLAIN_PATH.fullmatch(str(inside)) and len(os.fsencode(inside)) + len("/.s.PGSQL.5432.lock") <= SOCKET_PATH_MAX_BYTES:
             return inside
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"turnout-{os.getuid()}-{digest}"
@@ -87,4 +90,6 @@ class DataDir:
             ) from exc
         info = self.sockets.stat()
         if info.st_uid not in (os.getuid(), 0) or stat.S_IMODE(info.st_mode) & 0o077:
-            raise BadConfiguration(f"{self.sockets} must belong to this user alone (mode 700); remove it or choose another TURNOUT_DATA_DIR")
+            raise BadConfiguration(
+                f"{self.sockets} must belong to this user alone (mode 700); remove it or choose another TURNOUT_DATA_DIR"
+            )

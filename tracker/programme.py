@@ -25,7 +25,22 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 MACRO = re.compile(r"\{([^{}]*)\}")
 PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
 MACROS = frozenset(
-    ["click_id", "partner", "campaign", "link", "creative", "ref", "country", "device", "os", "browser", "language", "timestamp", "random", "old_click_id"]
+    [
+        "click_id",
+        "partner",
+        "campaign",
+        "link",
+        "creative",
+        "ref",
+        "country",
+        "device",
+        "os",
+        "browser",
+        "language",
+        "timestamp",
+        "random",
+        "old_click_id",
+    ]
 ) | {f"sub{number}" for number in range(1, 11)}
 Read = Callable[[Any], Any]
 
@@ -184,9 +199,7 @@ def payout(value: Any) -> Money:
     if isinstance(value, str):
         value = _payout_text(value)
     if not isinstance(value, Mapping) or value.get("type") not in ("fixed", "percent"):
-        raise ValueError(
-            'must be {"type":"fixed","amount":"5.00","currency":"EUR"} or {"type":"percent","percent":"10"}'
-        )
+        raise ValueError('must be {"type":"fixed","amount":"5.00","currency":"EUR"} or {"type":"percent","percent":"10"}')
     wanted = {"type", "amount", "currency"} if value["type"] == "fixed" else {"type", "percent"}
     if set(value) - wanted:
         raise ValueError(f"has an unknown part {min(set(value) - wanted)!r}")
@@ -274,11 +287,7 @@ class Thing:
             for name in body:
                 if known[name].fixed:
                     raise RejectedInput("read_only_field", f"{name} of a {self.name} cannot be changed", field=name)
-        values = {
-            name: _read(known[name], value)
-            for name, value in body.items()
-            if changing or value is not None or known[name].nullable
-        }
+        values = {name: _read(known[name], value) for name, value in body.items() if changing or value is not None or known[name].nullable}
         for item in self.fields:
             if item.required and not changing and item.name not in values:
                 raise RejectedInput(f"invalid_{item.name}", f"{item.name} is required", field=item.name)
@@ -308,9 +317,7 @@ PAYOUT = Field("payout", payout, None, nullable=True, schema=OBJECT, help="5.00 
 
 
 def _refers(name: str, *, column: str | None = None, required: bool = True, fixed: bool = True) -> Field:
-    return Field(
-        name, filled, column or f"{name}_id", required=required, nullable=not required, fixed=fixed, refers=name
-    )
+    return Field(name, filled, column or f"{name}_id", required=required, nullable=not required, fixed=fixed, refers=name)
 
 
 def _url(name: str, *, required: bool = False) -> Field:

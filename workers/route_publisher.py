@@ -37,9 +37,7 @@ class Policy:
     map_size_bytes: int = 16 * 1024**3
 
 
-async def publish(
-    dsn: str, path: Path, stop: asyncio.Event, *, fallback: str | None = None, policy: Policy | None = None
-) -> None:
+async def publish(dsn: str, path: Path, stop: asyncio.Event, *, fallback: str | None = None, policy: Policy | None = None) -> None:
     """Publish until `stop` is set.
 
     Args:
@@ -47,8 +45,8 @@ async def publish(
         path: the route table (`routes.mdb`); made when it is not there.
         fallback: FALLBACK_URL, published with the rest.
 
-    An outage of PostgreSQL or a full disk is waited out; readers go on with the table as it is. A change is in the table
-    within 2 s of its commit. Raises nothing of these; a bug ends it.
+    An outage of PostgreSQL or a full disk is waited out; readers go on with the table as it is. A change is in the
+    table within 2 s of its commit. Raises nothing of these; a bug ends it.
     """
     policy = policy or Policy()
     for delay_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
@@ -59,9 +57,8 @@ async def publish(
             log.exception("route_publisher.no_table", extra={"delay_s": delay_s})
         if await _stopped(stop, delay_s):
             return
-    publisher = _Publisher(dsn, store, stop, fallback, policy)
     try:
-        await publisher.run()
+        await _Publisher(dsn, store, stop, fallback, policy).run()
     finally:
         await _table(store.close)
 
@@ -115,14 +112,14 @@ class _Publisher:
 
     async def _round(self, source: RouteSource) -> bool:
         """Publish the next changes; whether there are more waiting."""
-        last_id, by_kind, advertisers = await source.changes(self._position.last_id, self._policy.round_changes)
-        if last_id > self._position.last_id:
-            routes, gone = await source.current(by_kind, advertisers)
-            position = Position(self._position.database, last_id)
+        changes = await source.changes(self._position.last_id, self._policy.round_changes)
+        if changes.last_id > self._position.last_id:
+            routes, gone = await source.current(changes)
+            position = Position(self._position.database, changes.last_id)
             await _table(self._store.apply, routes, gone, position)
             self._position = position
-            if sum(map(len, by_kind.values())) + len(advertisers) and last_id < await source.drawn():
-                return True
+        if changes.is_full:
+            return True
         await _table(self._store.mark_alive)
         return False
 
@@ -144,7 +141,7 @@ class _Publisher:
         return True
 
     async def _rebuild(self, source: RouteSource, reason: str) -> None:
-        """Make the table what one snapshot of the database is, page by page; readers see it coming, nothing vanishes twice."""
+        """Make the table what one snapshot of the database is, page by page: what is in both never vanishes."""
         log.warning("route_publisher.rebuild", extra={"reason": reason})
         identity = await source.identity()
         async with source.snapshot() as newest:
@@ -177,7 +174,12 @@ async def _table(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with table_errors():
             return call(*args, **kwargs)
 
-    return await asyncio.to_thread(run)
+    running = asyncio.ensure_future(asyncio.to_thread(run))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])  # the table must not be closed under a thread that writes it
+        raise
 
 
 async def _stopped(stop: asyncio.Event, within_s: float) -> bool:

@@ -228,7 +228,10 @@ REVISED = (*PUBLISHED, "goals", "coupons")
 
 
 def _triggers() -> str:
-    lines = [f"CREATE TRIGGER {table}_revision BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION move_revision();" for table in REVISED]
+    lines = [
+        f"CREATE TRIGGER {table}_revision BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION move_revision();"
+        for table in REVISED
+    ]
     for table in PUBLISHED:
         for event, rows in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
             lines.append(

@@ -271,7 +271,7 @@ def test_an_ordinary_user_needs_no_tricks(short_directory):
     os.chown(short_directory, ORDINARY.uid, ORDINARY.gid)
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", SYSTEM_PYTHON, "-c", ORDINARY_SCRIPT,
-         short_directory / "turnout"],
+         short_directory / "a, b" / "turnout"],
         env={"PYTHONPATH": f"{REPOSITORY}:{package}", "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
         cwd="/", capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

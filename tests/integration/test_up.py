@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -180,6 +181,7 @@ def make_up(tmp_path):
         psutil.wait_procs(family, timeout=10)
     for root in {up.directory for up in made if up.directory.exists()}:
         EmbeddedPostgres(DataDir.at(root)).remove()
+        shutil.rmtree(DataDir.at(root).sockets, ignore_errors=True)
 
 
 def all_gone(processes):
@@ -321,7 +323,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_full_disk_at_the_first_start_is_one_clear_line(make_up, small_disk):
+def test_a_full_disk_at_the_first_start_is_one_clear_line(small_disk, make_up):
     for used_bytes in (0, 8 * 1024**2 - 4096 * 3):
         (small_disk / "filler").write_bytes(bytes(used_bytes))
         up = make_up(small_disk / "turnout").start()

@@ -128,7 +128,10 @@ async def _rearrange(connection: Connection, found: Layout, missing: list[date],
     for name in moving.keys() - set(absent):
         await _run(connection, f"ALTER TABLE clicks DETACH PARTITION {name}")
     for day in missing:
-        await _run(connection, f"ALTER TABLE clicks ATTACH PARTITION {name_of(day)} FOR VALUES FROM ('{floor_of(day)}') TO ('{floor_of(day + DAY)}')")
+        await _run(
+            connection,
+            f"ALTER TABLE clicks ATTACH PARTITION {name_of(day)} FOR VALUES FROM ('{floor_of(day)}') TO ('{floor_of(day + DAY)}')",
+        )
     for name in moving.keys() - set(absent):
         strays = f"DELETE FROM {name} WHERE click_id >= '{low}' AND click_id < '{high}' RETURNING *"
         await _run(connection, f"WITH moved AS ({strays}) INSERT INTO clicks SELECT * FROM moved")

@@ -1,6 +1,8 @@
 """The rows of `boots`: what is covered, and the counts that go with it. For clicks and conversions alike."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -41,15 +43,15 @@ HEARD = """
 """
 # Settled = closed with every record accounted for; those need no look at their batches, and there may be many thousands.
 SETTLED = "closed_seq IS NOT NULL AND accepted = stored + duplicate + rejected + unrecorded"
-UNSETTLED_ACCOUNTS = f"""
+ACCOUNTS = f"""
     SELECT boot, node, kind, covered::text AS covered, accepted, stored, duplicate, rejected, unrecorded, redelivered, last_seq, closed_seq,
-        last_heard_at FROM boots WHERE NOT ({SETTLED}) ORDER BY opened_at
-"""
+        last_heard_at FROM boots WHERE NOT ({SETTLED}) OR boot = ANY($1::uuid[]) ORDER BY opened_at
+"""  # noqa: S608 - no text from outside
 SETTLED_SUMS = f"""
     SELECT kind, node, count(*) AS boots, sum(accepted)::bigint AS accepted, sum(stored)::bigint AS stored,
         sum(duplicate)::bigint AS duplicate, sum(rejected)::bigint AS rejected, sum(unrecorded)::bigint AS unrecorded,
-        sum(redelivered)::bigint AS redelivered FROM boots WHERE {SETTLED} GROUP BY kind, node ORDER BY kind, node
-"""
+        sum(redelivered)::bigint AS redelivered FROM boots WHERE ({SETTLED}) AND boot <> ALL($1::uuid[]) GROUP BY kind, node ORDER BY kind, node
+"""  # noqa: S608 - no text from outside
 
 
 class Overlap(Exception):  # noqa: N818 - a fact that makes the transaction be planned anew, not a failure
@@ -105,12 +107,17 @@ async def heard(connection: Connection, reports: dict[bytes, int]) -> None:
     await connection.execute(HEARD, uuids(reports), list(reports.values()))
 
 
-async def accounts(connection: Connection) -> tuple[list[Account], list[dict[str, object]]]:
-    """The unsettled boots one by one, and the sums of the settled ones by kind and node; both of one moment."""
+async def accounts(connection: Connection, boots: Iterable[bytes]) -> tuple[list[Account], list[dict[str, Any]], datetime]:
+    """The boots that are open, incomplete or among `boots`, one by one; sums of all others by kind and node; PostgreSQL's clock.
+
+    All of one moment.
+    """
+    asked = uuids(boots)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        unsettled = await connection.fetch(UNSETTLED_ACCOUNTS)
-        settled = await connection.fetch(SETTLED_SUMS)
-    return [_account(row) for row in unsettled], [dict(row) for row in settled]
+        found = await connection.fetch(ACCOUNTS, asked)
+        settled = await connection.fetch(SETTLED_SUMS, asked)
+        now = await connection.fetchval("SELECT now()")
+    return [_account(row) for row in found], [dict(row) for row in settled], now
 
 
 def _account(row: asyncpg.Record) -> Account:

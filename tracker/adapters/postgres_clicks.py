@@ -37,7 +37,21 @@ COLUMNS = tuple(TYPES)
 CLICK_ID, CLICKED_AT, BOOT, SEQ = (COLUMNS.index(name) for name in ("click_id", "clicked_at", "boot", "seq"))
 LINK, PARTNER, CAMPAIGN, COUNTED, IS_UNIQUE = (COLUMNS.index(name) for name in ("link", "partner", "campaign", "counted", "is_unique"))
 # What makes two rows of one click id the same click; the rest is derived, or tells only how the row came here.
-CONTENT = ("clicked_at", "kind", "method", "host", "url", "link", "partner", "campaign", "outcome", "redirected_to", "ip", "user_agent", "referrer")
+CONTENT = (
+    "clicked_at",
+    "kind",
+    "method",
+    "host",
+    "url",
+    "link",
+    "partner",
+    "campaign",
+    "outcome",
+    "redirected_to",
+    "ip",
+    "user_agent",
+    "referrer",
+)
 CONTENT_AT = tuple(COLUMNS.index(name) for name in CONTENT)
 Row = tuple[Any, ...]
 
@@ -179,11 +193,11 @@ class ClickSink:
         tried, left = _Tried([], list(load.letters)), [load.rows]
         while left:
             rows = left.pop()
-            await connection.execute("SAVEPOINT some")
+            await connection.execute("SAVEPOINT part")
             try:
                 await _insert(connection, rows, tried)
             except REFUSED as exc:
-                await connection.execute("ROLLBACK TO some")
+                await connection.execute("ROLLBACK TO SAVEPOINT part")
                 if len(rows) == 1:
                     tried.letters.append(_letter("refused", str(exc), rows[0]))
                 else:

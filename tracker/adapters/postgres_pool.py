@@ -7,7 +7,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -62,8 +63,15 @@ def outages() -> Iterator[None]:
         ) from exc
 
 
+def plain(value: Any) -> str:
+    """What orjson does not know by itself: the driver's own UUID class."""
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
 def _dump(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
+    return orjson.dumps(value, plain, orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
 
 
 async def _prepare(connection: Connection) -> None:
@@ -144,6 +152,13 @@ class Database:
                 return bool(await connection.fetchval("SELECT count(*) FROM alembic_version"))
         except StoreUnavailable:
             return False
+
+    async def revision(self) -> str | None:
+        """The schema's revision; None: there is no schema. StoreUnavailable when that cannot be told."""
+        async with self.connection() as connection:
+            if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+                return None
+            return cast("str | None", await connection.fetchval("SELECT version_num FROM alembic_version"))
 
     async def close(self) -> None:
         """Close all connections; those in use get 5 seconds."""

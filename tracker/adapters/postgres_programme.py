@@ -92,11 +92,12 @@ class Programme:
         actor: str,
         *,
         skip_bad: bool,
+        dry: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> tuple[int, list[tuple[int, str]]]:
         """Store checked links in one transaction; returns how many, and (line, what is wrong) of every bad one.
 
-        Nothing is stored when one is bad, unless `skip_bad`. `progress` hears of each chunk's size.
+        Nothing is stored when one is bad, unless `skip_bad`, nor when `dry`. `progress` hears of each chunk's size.
         Set-based: 100,000 take seconds.
         """
 
@@ -106,7 +107,7 @@ class Programme:
             taken = {row["slug"] for row in await connection.fetch("SELECT slug FROM links WHERE slug = ANY($1::text[])", _slugs(values))}
             problems = {line: text for line, row in rows if (text := _import_problem(row, known, taken))}
             good = [row for line, row in rows if line not in problems]
-            if problems and not skip_bad:
+            if dry or (problems and not skip_bad):
                 return 0, sorted(problems.items())
             for start in range(0, len(good), IMPORT_CHUNK):
                 chunk = good[start : start + IMPORT_CHUNK]

@@ -21,8 +21,7 @@ class PostgresSession:
 
     @asynccontextmanager
     async def use(self, timeout_s: float) -> AsyncIterator[Connection]:
-        """The connection, for at most `timeout_s`. StoreUnavailable on an outage; the connection is then gone.
-        """
+        """The connection, for at most `timeout_s`. StoreUnavailable on an outage; the connection is then gone."""
         try:
             async with asyncio.timeout(timeout_s):
                 yield await self._connected()

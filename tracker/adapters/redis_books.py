@@ -1,5 +1,8 @@
 """What nodes and writers tell one another of their books: reports one way, what is covered the other. Keys: `tracker.wire`."""
 
+import contextlib
+from dataclasses import replace
+
 import msgspec
 
 from tracker.adapters.redis_connection import RedisConnection
@@ -50,16 +53,13 @@ class BookBoard:
             texts = [report_encoder.encode(state) for state in states.values()]
             await self._redis.command("EVAL", PUBLISH, len(keys), *keys, COVERED_TTL_S, *texts, what="publish covered")
 
-    async def entries(self, key: str) -> list[tuple[bytes, int, int, tuple[int, ...]]]:
-        """Every entry of a stream as (boot, seq_from, seq_to, counts), page by page; damaged ones are passed over."""
-        found, after = list[tuple[bytes, int, int, tuple[int, ...]]](), "-"
+    async def entries(self, key: str) -> list[Entry]:
+        """Every entry of a stream, without its payload, page by page; damaged ones are passed over."""
+        found, after = list[Entry](), "-"
         while page := await self._redis.command("XRANGE", key, after, "+", "COUNT", PAGE):
             for _, fields in page:
-                try:
-                    entry = Entry.read(dict(zip(fields[::2], fields[1::2], strict=True)))
-                except CorruptData:
-                    continue
-                found.append((entry.boot, entry.seq_from, entry.seq_to, entry.counts))
+                with contextlib.suppress(CorruptData):
+                    found.append(replace(Entry.read(dict(zip(fields[::2], fields[1::2], strict=True))), payload=b""))
             after = "(" + page[-1][0].decode()
         return found
 

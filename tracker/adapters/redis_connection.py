@@ -35,7 +35,16 @@ def outages(what: str) -> Iterator[None]:
 def _named_refusals() -> tuple[type[Exception], ...]:
     from redis import exceptions
 
-    names = ("ReadOnlyError", "OutOfMemoryError", "ClusterDownError", "TryAgainError", "MovedError", "AskError", "NoPermissionError", "MasterDownError")
+    names = (
+        "ReadOnlyError",
+        "OutOfMemoryError",
+        "ClusterDownError",
+        "TryAgainError",
+        "MovedError",
+        "AskError",
+        "NoPermissionError",
+        "MasterDownError",
+    )
     return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
 
 

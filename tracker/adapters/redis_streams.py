@@ -32,7 +32,7 @@ class ClickStream:
     """One stream, read by one task of one consumer.
 
     At least once: whatever `read` gave out and `ack` did not confirm comes again, to us or to another consumer. After
-    StreamUnavailable call `reset`; then our own unacked entries come first.
+    StreamUnavailable call `close`; then our own unacked entries come first.
     """
 
     def __init__(self, url: str, key: str, consumer: str, *, stale_after_ms: int = STALE_AFTER_MS) -> None:
@@ -71,13 +71,17 @@ class ClickStream:
         self._has_group = True
 
     async def _read_own(self, count: int) -> list[Delivery]:
-        answer = await self._redis.command("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "STREAMS", self.key, self._own_after)
+        answer = await self._redis.command(
+            "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "STREAMS", self.key, self._own_after
+        )
         entries = answer[0][1] if answer else []
         self._own_after = entries[-1][0] if entries else None
         return await self._sorted_out(entries) if entries else []
 
     async def _claim(self, count: int) -> list[Delivery]:
-        answer = await self._redis.command("XAUTOCLAIM", self.key, GROUP, self._consumer, self._stale_after_ms, self._claim_from, "COUNT", count)
+        answer = await self._redis.command(
+            "XAUTOCLAIM", self.key, GROUP, self._consumer, self._stale_after_ms, self._claim_from, "COUNT", count
+        )
         self._claim_from = answer[0]
         if answer[0] == ZERO_ID:
             self._claim_at = time.monotonic() + CLAIM_EVERY_S
@@ -107,8 +111,8 @@ class ClickStream:
         newest = await self._redis.command("XREVRANGE", self.key, "+", "-", "COUNT", 1)
         return all(not group[b"pending"] and (not newest or _id(newest[0][0]) <= _id(group[b"last-delivered-id"])) for group in groups)
 
-    async def reset(self) -> None:
-        """Throw the connection away and begin again with our own unacked entries."""
+    async def close(self) -> None:
+        """Throw the connections away; the next read begins with our own unacked entries."""
         self._own_after, self._has_group = b"0", False
         await self._redis.drop()
         await self._acks.drop()
@@ -153,8 +157,8 @@ class Trimmer:
                 return False
         return True
 
-    async def reset(self) -> None:
-        """Throw the connection away."""
+    async def close(self) -> None:
+        """Throw the connection away; the next call connects anew."""
         await self._redis.drop()
 
 

@@ -43,4 +43,4 @@ def ledger_moves(before: str, after: str, amount_micros: int) -> list[tuple[str,
 
 def retry_after(tries: int) -> timedelta:
     """Pause before try number `tries` + 1 of a parked postback: 1 s, doubled each time, at most 1 hour."""
-    return min(FIRST_RETRY * 2 ** min(max(tries, 0), 12), LAST_RETRY)
+    return min(FIRST_RETRY * (1 << min(max(tries, 0), 12)), LAST_RETRY)

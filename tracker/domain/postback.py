@@ -28,7 +28,7 @@ _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _UNIX = re.compile(r"\d{9,10}(\.\d{1,9})?|\d{12,13}", re.ASCII)
 
 
-class InvalidPostback(ValueError):  # noqa: N818 - named after the fact
+class InvalidPostback(ValueError):
     """A parameter is not what it must be. `field` names it; the code is `invalid_<field>`."""
 
     def __init__(self, field: str, message: str) -> None:

@@ -44,7 +44,7 @@ def id_key(kind: bytes, row_id: int) -> bytes:
     return route_key(kind, row_id.to_bytes(ID_BYTES, "big"))
 
 
-class Route(Struct, frozen=True, array_like=True, kw_only=True):
+class Route(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Base of all: the version comes first."""
 
     KIND: ClassVar[bytes] = b""

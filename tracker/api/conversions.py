@@ -1,0 +1,65 @@
+"""Clicks and conversions: read them; approve, reject or reverse a conversion."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+
+from tracker.adapters.postgres_conversions_read import Conversions
+from tracker.api.answers import answer, paging, read_json
+from tracker.api.things import CURSORS, body_of
+from tracker.errors import RejectedInput
+from tracker.programme import instant, text
+
+Action = Literal["approve", "reject", "reverse"]
+
+
+def routes(conversions: Conversions) -> APIRouter:
+    """Routes below /api/v1 for clicks and conversions."""
+    router = APIRouter(prefix="/api/v1")
+
+    @router.get("/clicks/{click_id}", tags=["clicks"])
+    async def show_click(request: Request, click_id: str) -> Response:
+        return answer(await conversions.click(click_id, advertiser_id=request.state.actor.advertiser_id))
+
+    @router.get("/conversions", tags=["conversions"], openapi_extra={"parameters": CURSORS})
+    async def list_conversions(request: Request) -> Response:
+        limit, cursor, filters = paging(request)
+        start, end = _moment(filters.pop("from", ""), "from"), _moment(filters.pop("to", ""), "to")
+        return answer(
+            await conversions.listed(
+                limit=limit, cursor=cursor, filters=filters, start=start, end=end, advertiser_id=request.state.actor.advertiser_id
+            )
+        )
+
+    @router.get("/conversions/{conversion_id}", tags=["conversions"])
+    async def show_conversion(request: Request, conversion_id: str) -> Response:
+        return answer(await conversions.get(conversion_id, advertiser_id=request.state.actor.advertiser_id))
+
+    @router.post("/conversions/{conversion_id}/{action}", tags=["conversions"], openapi_extra=body_of({"reason": {"type": "string"}}))
+    async def change_conversion(request: Request, conversion_id: str, action: Action) -> Response:
+        actor, reason = request.state.actor, await _reason(request)
+        return answer(await conversions.change(conversion_id, action, reason=reason, actor=actor.name, advertiser_id=actor.advertiser_id))
+
+    return router
+
+
+async def _reason(request: Request) -> str:
+    body = await read_json(request, empty={})
+    if not isinstance(body, dict):
+        raise RejectedInput("invalid_body", 'send {"reason":"…"}')
+    try:
+        return text(body.get("reason") or "")
+    except ValueError as exc:
+        raise RejectedInput("invalid_reason", f"reason {exc}", field="reason") from None
+
+
+def _moment(value: str, field: str) -> datetime | None:
+    """A day or an instant; a day as `to` includes the whole of it."""
+    if not value:
+        return None
+    try:
+        at = instant(value)
+    except ValueError as exc:
+        raise RejectedInput(f"invalid_{field}", f"{field} {exc}", field=field) from None
+    return at + timedelta(days=1) if field == "to" and len(value) <= 10 else at

@@ -1,0 +1,49 @@
+"""Which rule resolves a URL, and where its visitor would land."""
+
+import threading
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from tracker.adapters.lmdb_routes import RouteTable
+from tracker.api.answers import answer, read_json
+from tracker.api.things import body_of
+from tracker.cli import explain
+from tracker.errors import RejectedInput
+from tracker.settings import Settings
+
+_ONE = threading.Lock()  # LMDB must not be opened twice by one process
+PROPERTIES = {"url": {"type": "string"}, "headers": {"type": "object"}}
+
+
+def routes(settings: Settings) -> APIRouter:
+    """`POST /api/v1/explain`."""
+    router = APIRouter(prefix="/api/v1")
+
+    @router.post("/explain", tags=["explain"], openapi_extra=body_of(PROPERTIES, ["url"]))
+    async def explain_url(request: Request) -> Response:
+        body = await read_json(request)
+        if not isinstance(body, dict) or not isinstance(body.get("url"), str) or not body["url"]:
+            raise RejectedInput("invalid_url", "url is required", field="url")
+        headers = body.get("headers") or {}
+        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+            raise RejectedInput("invalid_headers", "headers must be an object of strings", field="headers")
+        return answer(await run_in_threadpool(_explain, settings, body["url"]))
+
+    return router
+
+
+def _explain(settings: Settings, url: str) -> dict[str, Any]:
+    with _ONE:
+        return _explained(settings, url)
+
+
+def _explained(settings: Settings, url: str) -> dict[str, Any]:
+    table = RouteTable(settings.directory.routes, fallback=settings.fallback_url)
+    table.refresh()
+    try:
+        return explain.as_dict(explain.explanation(table, url, time.time_ns() // 1_000_000))
+    finally:
+        table.close()

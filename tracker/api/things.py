@@ -1,0 +1,90 @@
+"""Advertisers, campaigns, partners, links, aliases, coupons, goals, tracking hosts, and API keys: create, list, show, change."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from tracker.adapters.postgres_programme import Keys, Programme
+from tracker.api.answers import answer, paging, read_json
+from tracker.errors import RejectedInput
+from tracker.programme import LINK, THINGS, Thing
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+CURSORS = [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
+    {"name": "cursor", "in": "query", "schema": {"type": "string"}},
+]
+
+
+def body_of(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    """OpenAPI description of a JSON body."""
+    schema = {"type": "object", "properties": properties, **({"required": required} if required else {})}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _body(thing: Thing, *, changing: bool) -> dict[str, Any]:
+    fields = [item for item in thing.fields if not (changing and item.fixed)]
+    required = [item.name for item in fields if item.required and not changing]
+    return body_of({item.name: item.schema | ({"description": item.help} if item.help else {}) for item in fields}, required)
+
+
+def routes(programme: Programme, keys: Keys) -> APIRouter:
+    """Routes of all things of the programme."""
+    router = APIRouter(prefix="/api/v1")
+    for thing in THINGS.values():
+        _add(router, programme, thing)
+    _add_keys(router, keys)
+    return router
+
+
+def _add(router: APIRouter, programme: Programme, thing: Thing) -> None:
+    async def create(request: Request) -> Response:
+        body, actor = await read_json(request), request.state.actor.name
+        if isinstance(body, list):
+            if thing is not LINK:
+                raise RejectedInput("invalid_body", f"a {thing.name} must be a JSON object")
+            return answer(await programme.create_links(body, actor), 201)
+        return answer(await programme.create(thing, body, actor), 201)
+
+    async def listed(request: Request) -> Response:
+        limit, cursor, filters = paging(request)
+        advertiser = request.state.actor.advertiser_id
+        return answer(await programme.listed(thing, limit=limit, cursor=cursor, filters=filters, advertiser_id=advertiser))
+
+    async def show(request: Request, key: str) -> Response:
+        return answer(await programme.get(thing, key, advertiser_id=request.state.actor.advertiser_id))
+
+    async def edit(request: Request, key: str) -> Response:
+        body = await read_json(request)
+        return answer(await programme.edit(thing, key, body, request.state.actor.name))
+
+    path, tags = f"/{thing.plural}", [thing.plural]
+    one = f"{path}/{{key}}"
+    new, changed = _body(thing, changing=False), _body(thing, changing=True)
+    router.post(path, status_code=201, openapi_extra=new, name=f"create {thing.name}", tags=[*tags])(create)
+    router.get(path, openapi_extra={"parameters": CURSORS}, name=f"list {thing.plural}", tags=[*tags])(listed)
+    router.get(one, name=f"show {thing.name}", tags=[*tags])(show)
+    router.patch(one, openapi_extra=changed, name=f"change {thing.name}", tags=[*tags])(edit)
+
+
+def _add_keys(router: APIRouter, keys: Keys) -> None:
+    text = {"type": "string"}
+
+    @router.post("/keys", status_code=201, tags=["keys"], openapi_extra=body_of({"role": text, "advertiser": text, "name": text}, ["role"]))
+    async def create_key(request: Request) -> Response:
+        body = await read_json(request)
+        if not isinstance(body, dict) or not all(isinstance(body.get(name, ""), str | None) for name in ("role", "advertiser", "name")):
+            raise RejectedInput("invalid_body", 'send {"role":"viewer","name":"…","advertiser":null}')
+        made = await keys.create(
+            body.get("role") or "", advertiser=body.get("advertiser"), name=(body.get("name") or "")[:255], actor=request.state.actor.name
+        )
+        return answer(made, 201)
+
+    @router.get("/keys", tags=["keys"])
+    async def list_keys() -> Response:
+        return answer({"items": await keys.listed(), "next_cursor": None})
+
+    @router.post("/keys/{number}/revoke", tags=["keys"])
+    async def revoke_key(request: Request, number: str) -> Response:
+        return answer(await keys.revoke(number, request.state.actor.name))

@@ -1,0 +1,259 @@
+"""The command line. Every command imports what it needs when it runs, so that no process loads another part's drivers."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tracker import errors
+from tracker.cli import programme, run, show
+from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Sets TURNOUT_DATA_DIR", show_default=False)]
+Fd = Annotated[int | None, typer.Option("--fd", help="Listening socket that was inherited", show_default=False)]
+WORKERS = ("clicks", "conversions", "routes", "postbacks", "keeper", "all")
+
+app = typer.Typer(name="turnout", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+serve = typer.Typer(no_args_is_help=True)
+db = typer.Typer(no_args_is_help=True)
+key = typer.Typer(no_args_is_help=True)
+app.add_typer(serve, name="serve", help="Run one part, for real deployments.")
+app.add_typer(db, name="db", help="The database schema.")
+app.add_typer(key, name="key", help="API keys.")
+things = programme.add_to(app)
+
+
+@app.callback()
+def everything(data_dir: DataDir = None) -> None:
+    """Turnout: a self-hosted click and conversion tracker for affiliate programmes."""
+    run.set_data_dir(data_dir)
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="With a demo programme")] = False,
+    data_dir: DataDir = None,
+    redirector_workers: Annotated[int, typer.Option("--redirector-workers", min=1, max=256)] = 1,
+) -> None:
+    """The whole of Turnout on this machine; prints `ready` when all parts answer."""
+    run.set_data_dir(data_dir)
+    settings = _start()
+    import asyncio
+
+    from tracker.local import up as local
+
+    raise typer.Exit(asyncio.run(local.run(settings, redirector_workers=redirector_workers, demo=demo)))
+
+
+@serve.command("redirector")
+def serve_redirector(fd: Fd = None) -> None:
+    """The public edge: redirects."""
+    settings = _start()
+    from redirector import app as redirector
+
+    raise typer.Exit(redirector.serve(settings, fd))
+
+
+@serve.command("tracker")
+def serve_tracker(fd: Fd = None) -> None:
+    """API, postbacks, pixel, reports."""
+    settings = _start()
+    from tracker.api import app as tracker
+
+    raise typer.Exit(tracker.serve(settings, fd))
+
+
+@app.command()
+def work(names: Annotated[list[str], typer.Argument(metavar="NAME…", help=", ".join(WORKERS))]) -> None:
+    """Run workers."""
+    for name in names:
+        if name not in WORKERS:
+            raise RejectedInput("invalid_worker", f"there is no worker {name!r}; workers are {', '.join(WORKERS)}")
+    settings = _start()
+    from workers import run as workers
+
+    raise typer.Exit(workers.work(settings, names))
+
+
+def _start() -> Any:
+    from tracker.cli import logs
+    from tracker.local import child
+
+    child.die_with_parent()
+    settings = run.settings()
+    logs.set_up(settings)
+    return settings
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the schema up to date; harmless to repeat."""
+    from tracker.adapters import schema
+
+    async def revision(database: Any, _: Any) -> Any:
+        return await database.revision()
+
+    run.with_database(revision)  # an outage is told in one line here, not as a trace from inside the schema tool
+    schema.upgrade(run.settings().dsn)
+    typer.echo(schema.newest())
+
+
+@db.command("current")
+def db_current(json: Json = False) -> None:
+    """The schema's revision, and the one that this version needs; exit 1 when they differ."""
+    from tracker.adapters import schema
+
+    async def work(database: Any, _: Any) -> Any:
+        return await database.revision()
+
+    current, newest = run.with_database(work), schema.newest()
+    if json:
+        show.as_json({"current": current, "newest": newest})
+    else:
+        typer.echo(current or "none")
+    if current != newest:
+        typer.echo(f"the schema is {current or 'missing'}, this version needs {newest}; run: turnout db upgrade", err=True)
+        raise typer.Exit(errors.EXIT_FAILED)
+
+
+@db.command("url")
+def db_url(json: Json = False) -> None:
+    """The connection string in use."""
+    dsn = run.settings().dsn
+    if json:
+        show.as_json({"url": dsn})
+    else:
+        typer.echo(dsn)
+
+
+def _keys(database: Any) -> Any:
+    from tracker.adapters.postgres_programme import Keys
+
+    return Keys(database)
+
+
+@key.command("create")
+def key_create(
+    role: Annotated[str, typer.Option(help="admin, operator, viewer or advertiser")],
+    advertiser: Annotated[str | None, typer.Option(metavar="SLUG", help="for the role advertiser", show_default=False)] = None,
+    name: Annotated[str, typer.Option(help="who or what uses it")] = "",
+    json: Json = False,
+) -> None:
+    """Make a key; it is shown this once."""
+    made = run.with_database(lambda database, _: _keys(database).create(role, advertiser=advertiser, name=name, actor=run.ACTOR))
+    if json:
+        show.as_json(made)
+    else:
+        typer.echo(made["key"])
+
+
+@key.command("list")
+def key_list(json: Json = False) -> None:
+    """All keys, without their secrets."""
+    found = run.with_database(lambda database, _: _keys(database).listed())
+    if json:
+        show.as_json({"items": found, "next_cursor": None})
+    else:
+        show.table([{"number": row["id"], **row} for row in found], empty="no keys; the first one is in DATA_DIR/admin.key")
+
+
+@key.command("revoke")
+def key_revoke(number: Annotated[str, typer.Argument(metavar="NUMBER", help="see: turnout key list")], json: Json = False) -> None:
+    """Make a key useless, within 2 seconds."""
+    revoked = run.with_database(lambda database, _: _keys(database).revoke(number, run.ACTOR))
+    if json:
+        show.as_json(revoked)
+    else:
+        typer.echo(f"key {number} is revoked")
+
+
+@things["link"].command("import")
+def link_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="columns slug, partner, campaign, destination_url, creative …")],
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Write the good rows even when others are bad")] = False,
+    json: Json = False,
+) -> None:
+    """Import many links at once; every bad row is reported with its line, and nothing is written when there is one."""
+    from tracker.cli import links
+
+    raise typer.Exit(links.import_file(file, skip_bad=skip_bad, as_json=json))
+
+
+@app.command()
+def report(
+    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="first day, default today", show_default=False)] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="last day, included", show_default=False)] = None,
+    group_by: Annotated[str, typer.Option(help="of partner, campaign, link, advertiser, day, hour")] = "day",
+    metrics: Annotated[str, typer.Option(help="of clicks, all_clicks, unique_clicks, conversions, revenue, payout; default all")] = "",
+    where: Annotated[list[str] | None, typer.Option("--filter", metavar="NAME=SLUG", show_default=False)] = None,
+    tz: Annotated[str, typer.Option(help="time zone of days")] = "UTC",
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout")] = False,
+    json: Json = False,
+) -> None:
+    """Clicks, conversions and money by group."""
+    from tracker.cli import reports
+
+    asked = {"from": first or "", "to": last or "", "group_by": group_by, "metrics": metrics, "tz": tz}
+    reports.show_report(asked | dict(reports.filter_of(item) for item in where or ()), as_csv=csv, as_json=json)
+
+
+@app.command()
+def explain(url: Annotated[str, typer.Argument(metavar="URL")], json: Json = False) -> None:
+    """Which rule resolves a URL, and where its visitor would land; records nothing."""
+    from tracker.cli import explain as explaining
+
+    raise typer.Exit(explaining.explain(run.settings(), url, json) or 0)
+
+
+@app.command()
+def audit(json: Json = False) -> None:
+    """The books: exit 0 balanced or in flight, 1 unbalanced, 3 unknown."""
+    _books("audit", as_json=json)
+
+
+@app.command()
+def drain(directory: Annotated[Path, typer.Argument(metavar="DIR")], json: Json = False) -> None:
+    """Ship a dead node's journal."""
+    _books("drain", directory, as_json=json)
+
+
+@app.command()
+def replay(since: Annotated[str, typer.Option(metavar="WHEN")], json: Json = False) -> None:
+    """Ship the kept journal again; harmless."""
+    _books("replay", since, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check versions, durability, disk, clocks, proxies; says what to change."""
+    _books("doctor", as_json=json)
+
+
+def _books(name: str, *arguments: Any, as_json: bool) -> None:
+    import importlib
+
+    books = importlib.import_module("tracker.cli.books")
+    raise typer.Exit(getattr(books, name)(run.settings(), *arguments, as_json=as_json) or 0)
+
+
+def exit_code(error: TurnoutError) -> int:
+    """The one table from our errors to exit codes."""
+    if isinstance(error, BadConfiguration):
+        return errors.EXIT_CONFIGURATION
+    if isinstance(error, RejectedInput):
+        return errors.EXIT_USAGE
+    return errors.EXIT_CANNOT_TELL if isinstance(error, TransientError) else errors.EXIT_FAILED
+
+
+def main() -> None:
+    """Run the command in `sys.argv`; an error of ours is one line on stderr."""
+    try:
+        app()
+    except TurnoutError as exc:
+        sys.stderr.write(f"error: {' '.join(str(exc).split())}\n")
+        sys.exit(exit_code(exc))
+    except BrokenPipeError:  # `turnout … | head`
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,124 @@
+"""`turnout advertiser|campaign|… add|list|show|edit`, made from the descriptions in `tracker.programme`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from tracker.cli import run, show
+from tracker.errors import RejectedInput
+from tracker.programme import THINGS, Field, Thing
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+OBJECTS = frozenset(("payout", "settings", "rules"))
+LIST_MAX = 1000
+
+
+def add_to(app: typer.Typer) -> dict[str, typer.Typer]:
+    """Add a command group for each thing; returns them by name."""
+    groups = {}
+    for thing in THINGS.values():
+        group = groups[thing.name] = typer.Typer(no_args_is_help=True)
+        app.add_typer(group, name=thing.name, help=f"{thing.plural.replace('-', ' ').capitalize()} of the programme.")
+        group.command("add", help=f"Create a {thing.name}.")(_adding(thing))
+        group.command("edit", help=f"Change a {thing.name}; only what is given.")(_editing(thing))
+        group.command("list", help=f"List {thing.plural}.")(_listing(thing))
+        group.command("show", help=f"Show one {thing.name}.")(_showing(thing))
+    return groups
+
+
+def _programme(database: Any, settings: Any) -> Any:
+    from tracker.adapters.postgres_programme import Programme
+
+    return Programme(database, link_base=settings.link_base)
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    (show.as_json if as_json else show.record)(found)
+
+
+def _adding(thing: Thing) -> Callable[..., None]:
+    named = next(item for item in thing.fields if item.name == (thing.key if thing.key != "id" else "url"))
+
+    def add(key: str | None = None, json: bool = False, **values: Any) -> None:
+        if key is not None and values.get(named.name) is not None and values[named.name] != key:
+            raise RejectedInput(f"invalid_{named.name}", f"the {named.name} is given twice, {key!r} and {values[named.name]!r}")
+        body = run.given({**values, named.name: key if key is not None else values.get(named.name)}, OBJECTS)
+        made = run.with_database(lambda database, settings: _programme(database, settings).create(thing, body, run.ACTOR))
+        _print(made, as_json=json)
+
+    first = Annotated[str | None, typer.Argument(metavar=named.name.upper(), help=named.help)]
+    return _signed(add, {"key": first}, thing.fields)
+
+
+def _editing(thing: Thing) -> Callable[..., None]:
+    def edit(key: str, json: bool = False, **values: Any) -> None:
+        body = {name: None if value == "" and _nullable(thing, name) else value for name, value in run.given(values, OBJECTS).items()}
+        if not body:
+            raise RejectedInput("invalid_body", "say what to change, see --help")
+        changed = run.with_database(lambda database, settings: _programme(database, settings).edit(thing, key, body, run.ACTOR))
+        _print(changed, as_json=json)
+
+    first = Annotated[str, typer.Argument(metavar=thing.key.upper())]
+    return _signed(edit, {"key": first}, [item for item in thing.fields if not item.fixed])
+
+
+def _nullable(thing: Thing, name: str) -> bool:
+    return any(item.name == name and item.nullable for item in thing.fields)
+
+
+def _showing(thing: Thing) -> Callable[..., None]:
+    def show_one(key: Annotated[str, typer.Argument(metavar=thing.key.upper())], json: Json = False) -> None:
+        _print(run.with_database(lambda database, settings: _programme(database, settings).get(thing, key)), as_json=json)
+
+    return show_one
+
+
+def _listing(thing: Thing) -> Callable[..., None]:
+    def list_all(
+        limit: Annotated[int, typer.Option(min=1, max=LIST_MAX)] = 100,
+        cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before")] = None,
+        where: Annotated[list[str] | None, typer.Option("--filter", metavar="NAME=VALUE", help="such as source=tune")] = None,
+        json: Json = False,
+    ) -> None:
+        filters = dict(_pair(item) for item in where or ())
+        page = run.with_database(
+            lambda database, settings: _programme(database, settings).listed(thing, limit=limit, cursor=cursor, filters=filters)
+        )
+        if json:
+            show.as_json(page)
+            return
+        show.table(page["items"], empty=f"no {thing.plural}")
+        if page["next_cursor"]:
+            typer.echo(f"more: --cursor {page['next_cursor']}", err=True)
+
+    return list_all
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise RejectedInput("invalid_filter", f"--filter must be NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def _signed(function: Callable[..., None], first: dict[str, Any], fields: Any) -> Callable[..., None]:
+    """Give `function` the parameters that typer reads: `first`, an option a field, `--json`."""
+    annotations: dict[str, Any] = dict(first) | {item.name: _option(item) for item in fields} | {"json": Json}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    optional = dict.fromkeys(annotations) | {"json": False}
+    if function.__name__ == "edit":
+        optional.pop("key")
+    parameters = [
+        inspect.Parameter(name, kind, annotation=annotation, default=optional.get(name, inspect.Parameter.empty))
+        for name, annotation in annotations.items()
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+    function.__annotations__ = annotations
+    return function
+
+
+def _option(item: Field) -> Any:
+    text = item.help + (" (needed)" if item.required and not item.help else "")
+    return Annotated[str | None, typer.Option(f"--{item.name.replace('_', '-')}", help=text, show_default=False)]

@@ -1,0 +1,60 @@
+"""Helpers of commands that talk to the database: settings, a connection for the time of the command, JSON values."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from tracker.errors import RejectedInput
+from tracker.settings import PREFIX, Settings, load
+
+T = TypeVar("T")
+ACTOR = "cli"
+
+
+def settings() -> Settings:
+    """The settings in force, unknown names warned of on stderr as one line each."""
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = load()
+    for warning in caught:
+        sys.stderr.write(f"warning: {warning.message}\n")
+    return found
+
+
+def set_data_dir(directory: str | None) -> None:
+    """`--data-dir` counts for this process and those it starts."""
+    if directory:
+        os.environ[PREFIX + "DATA_DIR"] = directory
+
+
+def with_database(work: Callable[[Any, Settings], Awaitable[T]]) -> T:
+    """Run `work(database, settings)` on a database that is closed afterwards."""
+    from tracker.adapters.postgres_pool import database
+
+    in_force = settings()
+
+    async def main() -> T:
+        async with database(in_force.dsn, name="cli", size=2) as opened:
+            return await work(opened, in_force)
+
+    return asyncio.run(main())
+
+
+def given(values: dict[str, Any], objects: frozenset[str]) -> dict[str, Any]:
+    """Options that were given; those in `objects` are JSON."""
+    found = {name: value for name, value in values.items() if value is not None}
+    for name in objects & set(found):
+        text = found[name]
+        if name == "payout" and not text.lstrip().startswith("{"):
+            continue
+        with contextlib.suppress(ValueError):
+            found[name] = json.loads(text)
+            continue
+        raise RejectedInput(f"invalid_{name}", f"--{name.replace('_', '-')} must be JSON")
+    return found

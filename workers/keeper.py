@@ -1,0 +1,57 @@
+"""The keeper: partitions ahead of time, retention behind it, and an alarm for clicks outside of all days."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+from tracker.adapters import partitions
+from tracker.adapters.postgres_pool import Connection
+from tracker.adapters.postgres_session import PostgresSession
+from workers.loop import every
+from workers.metrics import BookMetrics
+
+log = logging.getLogger(__name__)
+EVERY_S = 600.0
+TIMEOUT_S = 900.0  # DETACH CONCURRENTLY waits for open reports
+ROUTE_CHANGES_KEPT = "7 days"  # a publisher that was away for longer compares everything anyway
+FORGET_ROUTE_CHANGES = f"DELETE FROM route_changes WHERE at < now() - interval '{ROUTE_CHANGES_KEPT}'"
+
+
+class Keeper:
+    """Keeps house in PostgreSQL; any number may run."""
+
+    def __init__(self, dsn: str, retention_days: int, metrics: BookMetrics) -> None:
+        """`retention_days`: UTC days of clicks that are kept besides today; 0 = all."""
+        self._session, self._retention_days, self._metrics = PostgresSession(dsn, name="keeper"), retention_days, metrics
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep house every ten minutes until `stop`, after an outage sooner."""
+        try:
+            await every(EVERY_S, stop, self.once, on_outage=self.close, event="keeper.unavailable")
+        finally:
+            await self.close()
+
+    async def once(self) -> None:
+        """Keep house once."""
+        today = datetime.now(UTC).date()
+        async with self._session.use(TIMEOUT_S) as connection:
+            await partitions.ensure(connection, today)
+            if self._retention_days:
+                dropped = await partitions.drop_before(connection, today - timedelta(days=self._retention_days))
+                if dropped:
+                    log.info("keeper.days_dropped", extra={"partitions": dropped})
+                    await partitions.ensure(connection, today)  # the low edge moves up to the first day that is left
+            await connection.execute(FORGET_ROUTE_CHANGES)
+            await self._watch(connection)
+
+    async def _watch(self, connection: Connection) -> None:
+        rows = await partitions.edge_rows(connection)
+        found = await partitions.layout(connection)
+        self._metrics.edge_rows.set(rows)
+        self._metrics.days_ahead.set((max(found.days) - datetime.now(UTC).date()).days)
+        if rows:
+            log.error("keeper.edge_rows", extra={"rows": rows})
+
+    async def close(self) -> None:
+        """Throw the connection away; the next call connects anew."""
+        self._session.drop()

@@ -1,0 +1,51 @@
+"""Metrics of the workers. Names and meanings: the catalogue in the README; nothing here is in a hot path."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from tracker.adapters.postgres_clicks import CLICKED_AT, Load, Stored
+
+
+class WriterMetrics:
+    """What the click writer counts, after each commit."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._stored = Counter("turnout_clicks_stored", "Clicks stored", registry=registry)
+        self._duplicate = Counter(
+            "turnout_clicks_duplicate", "Click ids that were stored already, in a batch seen for the first time", registry=registry
+        )
+        self._rejected = Counter("turnout_clicks_rejected", "Records that could not be stored", ["reason"], registry=registry)
+        self._letters = Counter("turnout_dead_letters", "Rows of dead_letters written", ["reason"], registry=registry)
+        self._redelivered = Counter("turnout_clicks_redelivered", "Records of batches that were accounted for before", registry=registry)
+        self._commit_s = Gauge("turnout_commit_duration_seconds", "Time of the last transaction, retries included", registry=registry)
+        self.gone = Counter(
+            "turnout_stream_entries_gone", "Unacked entries that vanished from a stream: evidence of loss in Redis", registry=registry
+        )
+        self._newest_at = Gauge("turnout_commit_lag_seconds", "Age of the newest click when it was committed", registry=registry)
+
+    def stored(self, stored: Stored, load: Load, took_s: float) -> None:
+        """Count one committed transaction."""
+        self._stored.inc(stored.stored)
+        self._duplicate.inc(stored.duplicate)
+        self._redelivered.inc(stored.redelivered)
+        self._commit_s.set(took_s)
+        for letter in stored.letters:
+            self._letters.labels(letter.reason).inc()
+            self._rejected.labels(letter.reason).inc(letter.records)
+        if load.rows:
+            self._newest_at.set(max(0.0, time.time() - load.rows[-1][CLICKED_AT].timestamp()))
+
+
+class BookMetrics:
+    """What is true of the books and the storage as a whole; any worker that looks may set it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.unaccounted = Gauge(
+            "turnout_clicks_unaccounted", "Clicks accepted, and neither stored, rejected nor on their way; must be 0", registry=registry
+        )
+        self.stream_age_s = Gauge("turnout_stream_oldest_age_seconds", "Age of the oldest unacked entry", registry=registry)
+        self.edge_rows = Gauge(
+            "turnout_clicks_edge_rows", "Clicks outside of all daily partitions: a node's clock is wrong", registry=registry
+        )
+        self.days_ahead = Gauge("turnout_partition_days_ahead", "Daily partitions made in advance", registry=registry)

@@ -1,0 +1,155 @@
+"""The composition root of the workers: `turnout work NAME…`."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from tracker.adapters.postgres_clicks import ClickSink
+from tracker.adapters.redis_books import BookBoard
+from tracker.adapters.redis_streams import ClickStream
+from tracker.adapters.redis_uniques import Uniques
+from tracker.errors import EXIT_FAILED
+from tracker.settings import Settings
+from tracker.wire import stream_key
+from workers.book_watch import watch_books
+from workers.click_writer import ClickWriter
+from workers.covered_publisher import CoveredPublisher
+from workers.keeper import Keeper
+from workers.metrics import BookMetrics, WriterMetrics
+from workers.metrics_server import MetricsServer
+from workers.slots import held_slot
+from workers.trimmer import trim
+
+log = logging.getLogger(__name__)
+DRAIN_S = 10.0  # how long clicks may go on after SIGTERM
+SMALLINT_SLOTS = 32768
+Jobs = list[Coroutine[Any, Any, None]]
+
+
+def work(settings: Settings, names: list[str]) -> int:
+    """Run the named workers (`all` = every one there is) until SIGTERM or SIGINT; return the process's exit code.
+
+    Outages are waited out. An unexpected error ends the process with exit code 1 and its traceback in the log: whoever supervises
+    it starts it again, and recovery is the start-up path.
+    """
+    import uvloop
+
+    wanted = tuple(STARTERS) if "all" in names else tuple(dict.fromkeys(names))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work(settings, wanted))
+    except Exception:  # the outermost frame of the process
+        log.exception("workers.failed", extra={"workers": list(wanted)})
+        return EXIT_FAILED
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the workers of one process share."""
+
+    settings: Settings
+    books: BookMetrics
+    clicks: WriterMetrics
+    stop: asyncio.Event
+
+
+async def _work(settings: Settings, names: Sequence[str]) -> None:
+    stop, registry = asyncio.Event(), CollectorRegistry()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    parts = Parts(settings, BookMetrics(registry), WriterMetrics(registry), stop)
+    server = MetricsServer(registry, settings.metrics_allow)
+    await server.start(os.environ.get("TURNOUT_INTERNAL_METRICS_SOCKET", ""), settings.host, settings.worker_metrics_port)
+    log.info("workers.started", extra={"workers": list(names)})
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_bounded(STARTERS[name](parts), stop), name=name) for name in names]
+            server.is_ready = lambda: not any(task.done() for task in tasks)
+    finally:
+        await server.close()
+
+
+async def _bounded(job: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Run `job`; after `stop` it has DRAIN_S to end by itself."""
+    task = asyncio.ensure_future(job)
+    waiting = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait([task], timeout=DRAIN_S)
+        if task.done():
+            return task.result()
+        log.warning("workers.not_drained", extra={"seconds": DRAIN_S})
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _together(jobs: Jobs) -> None:
+    async with asyncio.TaskGroup() as group:
+        for job in jobs:
+            group.create_task(job)
+
+
+async def _clicks(parts: Parts) -> None:
+    """The click writers of all shards, with their trimmers, and the publisher of what is covered."""
+    settings, written = parts.settings, asyncio.Event()  # the helpers stop after the writers
+    dsn, url, shards = settings.dsn, settings.stream_url, settings.stream_shards
+    with held_slot(settings.directory.writers) as slot:
+        writers: Jobs = []
+        helpers: Jobs = [CoveredPublisher(dsn, url).run(written), watch_books(dsn, url, shards, parts.books, written)]
+        for shard in range(shards):
+            key = stream_key("clicks", shard)
+            stream = ClickStream(url, key, f"{settings.node_name}:{slot}")
+            sink = ClickSink(dsn, slot=(slot * shards + shard) % SMALLINT_SLOTS)
+            writers.append(ClickWriter(stream, sink, BookBoard(url), Uniques(url), parts.clicks).run(parts.stop))
+            helpers.append(trim(url, key, parts.books.stream_age_s, written))
+
+        async def write() -> None:
+            try:
+                await _together(writers)
+            finally:
+                written.set()
+
+        await _together([write(), *helpers])
+
+
+async def _keeper(parts: Parts) -> None:
+    await Keeper(parts.settings.dsn, parts.settings.click_retention_days, parts.books).run(parts.stop)
+
+
+async def _conversions(parts: Parts) -> None:
+    from tracker.adapters.postgres_pool import database
+    from workers.parked_sweeper import sweep
+
+    async with database(parts.settings.dsn, name="conversions", size=2) as connections:
+        await sweep(connections, parts.stop)
+
+
+async def _routes(parts: Parts) -> None:
+    from workers.route_publisher import publish
+
+    settings = parts.settings
+    await publish(settings.dsn, settings.directory.routes, parts.stop, fallback=settings.fallback_url or None)
+
+
+async def _postbacks(parts: Parts) -> None:
+    log.warning("workers.postbacks_missing")  # the postback sender does not exist yet
+    await parts.stop.wait()
+
+
+STARTERS: dict[str, Callable[[Parts], Coroutine[Any, Any, None]]] = {
+    "clicks": _clicks,
+    "conversions": _conversions,
+    "routes": _routes,
+    "postbacks": _postbacks,
+    "keeper": _keeper,
+}
