@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     journal_max_bytes: Bytes = Field(0, description="Most bytes of journal kept by a process. 0: the smaller of 10 GB and 20 % of the disk")
     journal_segment_bytes: Bytes = Field(64 * 1024**2, description="Size at which a segment is sealed")
     fast_path: bool = Field(
-        True, description="1: the redirector's own HTTP front answers plain redirects; 0: everything takes the ASGI path"
+        True, description="Reserved for the redirector's own HTTP front; today every request takes the ASGI path"
     )
     metrics_allow: Networks = Field(
         parse_networks("127.0.0.0/8,::1"), description="Networks that may read metrics (the real client); others get 404"
@@ -113,13 +113,13 @@ class Settings(BaseSettings):
         description="Clicks a second per network and link, above it `rate_limited`; above ten times: only counted. 0: off",
     )
     repeat_window_s: NonNegativeInt = Field(
-        0, description="A repeat of (visitor, link) inside this many seconds is never unique, across midnight too"
+        0, description="Reserved: a repeat of (visitor, link) inside so many seconds is never unique. Today: first of the UTC day"
     )
     click_retention_days: NonNegativeInt = Field(
         0, description="Days of `clicks` that are kept; older partitions are dropped. 0: kept for ever"
     )
-    outbound_allow: Networks = Field((), description="Private networks that partner postbacks, tee and look-ups may reach")
-    platforms_dir: str = Field("", description="Folder of further platform profiles")
+    outbound_allow: Networks = Field((), description="Reserved: private networks that partner postbacks, tee and look-ups may reach")
+    platforms_dir: str = Field("", description="Reserved: folder of further platform profiles")
 
     @field_validator("fallback_url", "public_url")
     @classmethod

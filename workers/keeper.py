@@ -13,8 +13,8 @@ from workers.metrics import BookMetrics
 log = logging.getLogger(__name__)
 EVERY_S = 600.0
 TIMEOUT_S = 900.0  # DETACH CONCURRENTLY waits for open reports
-ROUTE_CHANGES_KEPT = "7 days"  # a publisher that was away for longer compares everything anyway
-FORGET_ROUTE_CHANGES = f"DELETE FROM route_changes WHERE at < now() - interval '{ROUTE_CHANGES_KEPT}'"
+# A publisher that was away for longer compares everything anyway.
+FORGET_ROUTE_CHANGES = "DELETE FROM route_changes WHERE at < now() - interval '7 days'"
 
 
 class Keeper:

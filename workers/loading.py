@@ -13,12 +13,12 @@ from tracker.adapters.redis_streams import Delivery
 from tracker.domain.books import Delta
 from tracker.domain.intervals import SeqSet
 from tracker.errors import CorruptData
-from tracker.wire import FRAME, Entry, Frame, decode_frame, scan
+from tracker.wire import Entry, Frame, decode_frame, scan
 from workers.enrich import Click, UniqueClicks, fault_of, mark_unique, row_of
 
 NO_BOOT = bytes(16)
-_FRAME_HEAD = struct.Struct("<QI")  # of a frame, after length and checksum: seq, number of records
-_BEFORE_HEAD = FRAME.size - _FRAME_HEAD.size
+_SEQ = struct.Struct("<Q")
+_BEFORE_SEQ = 8  # length and checksum come before it in a frame
 
 
 @dataclass(slots=True)
@@ -65,10 +65,10 @@ def frames_of(entry: Entry) -> list[Frame | None]:
 
 def _search(payload: bytes, seq: int, count: int) -> Frame | None:
     """The frame of one batch wherever it lies; its checksum proves that it is one."""
-    head = _FRAME_HEAD.pack(seq, count)
-    at = payload.find(head, _BEFORE_HEAD)
+    head = _SEQ.pack(seq)
+    at = payload.find(head, _BEFORE_SEQ)
     while at >= 0:
-        frame = next(scan(payload, at - _BEFORE_HEAD), None)
+        frame = next(scan(payload, at - _BEFORE_SEQ), None)
         if frame is not None and (frame.seq, frame.records) == (seq, count):
             return frame
         at = payload.find(head, at + 1)
@@ -127,9 +127,10 @@ async def load_of(
 
 def _clicks(batch: Batch, load: Load, floor: bytes) -> list[Click]:
     entry, frame = batch.entry, batch.frame
+    if frame is None:
+        _reject(load, batch, "corrupt", "frame: missing or damaged", batch.count, entry.payload)
+        return []
     try:
-        if frame is None:
-            raise CorruptData("frame: missing or damaged")
         records, unreadable = decode_frame(memoryview(entry.payload)[frame.start : frame.stop])
     except CorruptData as exc:
         _reject(load, batch, "corrupt", str(exc), batch.count, entry.payload)

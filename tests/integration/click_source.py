@@ -85,7 +85,8 @@ class Node:
     def report(self, held: str = "{}", age_s: float = 0, unrecorded: int = 0) -> None:
         at = time.time() - age_s
         said = NodeReport(
-            node=self.name, boot=self.boot.hex(), kind="clicks", host_id="host", pid=1, last_seq=len(self.batches), accepted=self.accepted(),
+            node=self.name, boot=self.boot.hex(), kind="clicks", host_id="host", pid=1, last_seq=len(self.batches),
+            accepted=self.accepted(),
             unrecorded=unrecorded, held=held, held_bytes=0, kept_bytes=0, closed=False, at_ms=int(at * 1000),
         )  # fmt: skip
         with redis.Redis.from_url(self.redis_url) as client:
@@ -126,9 +127,13 @@ async def execute(dsn: str, query: str, *arguments: object) -> None:
 
 async def assert_rollups_are_exact(dsn: str) -> None:
     async with connected(dsn) as connection:
-        counted = await connection.fetchrow("SELECT count(*), count(*) FILTER (WHERE counted), count(*) FILTER (WHERE counted AND is_unique) FROM clicks")
+        counted = await connection.fetchrow(
+            "SELECT count(*), count(*) FILTER (WHERE counted), count(*) FILTER (WHERE counted AND is_unique) FROM clicks"
+        )
         for table in ("click_stats", "daily_stats"):
-            sums = await connection.fetchrow(f"SELECT coalesce(sum(total), 0), coalesce(sum(clicks), 0), coalesce(sum(unique_clicks), 0) FROM {table}")
+            sums = await connection.fetchrow(
+                f"SELECT coalesce(sum(total), 0), coalesce(sum(clicks), 0), coalesce(sum(unique_clicks), 0) FROM {table}"
+            )
             assert tuple(map(int, sums)) == tuple(counted), table
 
 

@@ -71,6 +71,8 @@ def servers() -> Iterator[Servers]:
         if not (dsn and redis_url):
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-test-"))
             local = stack.enter_context(LocalServers(directory))
+            # Databases come and go with each test; nothing here has to survive a power cut (kill -9 is no power cut).
+            asyncio.run(_execute(local.dsn, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
         dsn, redis_url = dsn or local.dsn, redis_url or local.redis_url
         template = f"turnout_template_{os.getpid()}"
         asyncio.run(_execute(dsn, f"CREATE DATABASE {template}"))

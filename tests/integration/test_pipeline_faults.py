@@ -179,7 +179,7 @@ def test_a_rewound_postgresql_is_shipped_what_it_forgot_without_being_asked(own_
 
 
 def data_directory(servers):
-    return servers._postgres.data  # where it lies as root depends on who may reach it
+    return (servers.directory.root / "postgres").resolve()  # as root it may lie elsewhere, behind a link
 
 
 def copy_owned(source, target):

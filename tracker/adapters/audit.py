@@ -83,7 +83,7 @@ def _judge(account: Account, report: Report | None, shipped: list[Entry], now: d
     for entry in shipped:
         for seq, count in zip(range(entry.seq_from, entry.seq_to + 1), entry.counts, strict=True):
             if (holes is None or seq in holes) and seq not in account.covered:
-                in_stream[seq] = count
+                in_stream[seq] = count  # noqa: PERF403 - two loops deep, as a comprehension nobody could read it
     if report is None and shipped:
         report = _from_stream(shipped, in_stream)
     return judge(account, report, in_stream, now, stream_read=is_redis_there)
@@ -125,5 +125,5 @@ def _line(verdict: Verdict) -> dict[str, Any]:
 def _settled_line(row: dict[str, Any]) -> dict[str, Any]:
     """Boots of one node that are closed and complete, together: there is one for each start of a process, for ever."""
     facts = {name: row.get(name, 0) for name in COUNTS}
-    rest = {"last_seq": None, "closed": True, "state": str(State.BALANCED), "missing": [], "missing_batches": 0}
+    rest: dict[str, Any] = {"last_seq": None, "closed": True, "state": str(State.BALANCED), "missing": [], "missing_batches": 0}
     return {"node": row["node"], "boot": None, "boots": row["boots"], **facts, **rest}

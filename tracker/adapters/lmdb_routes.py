@@ -309,7 +309,15 @@ class RouteTable:
             self._look()
         if self._env is None:
             return
-        txnid = self._env.info()["last_txnid"]
+        # Not info()["last_txnid"]: that comes from the meta page, which moves (and then syncs) before new read transactions
+        # see the commit; what is decoded in between would be old, remembered as new, until somebody commits again.
+        try:
+            with self._env.begin() as txn:
+                txnid = txn.id()
+        except lmdb.Error:
+            log.exception("routes.table_lost")
+            self.close()
+            return
         if txnid != self._txnid:
             self._forget()
             self._txnid = txnid
@@ -387,8 +395,11 @@ class RouteTable:
         """Rows published, of all kinds; 0 without a table."""
         if self._env is None:
             return 0
-        with self._env.begin() as txn:
-            return int(txn.stat(self._rows)["entries"])
+        try:
+            with self._env.begin() as txn:
+                return int(txn.stat(self._rows)["entries"])
+        except lmdb.Error:
+            return 0
 
     def age_s(self) -> float:
         """Seconds since the publisher last found the table current; infinite when it never did."""

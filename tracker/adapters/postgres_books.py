@@ -50,11 +50,12 @@ ACCOUNTS = f"""
 SETTLED_SUMS = f"""
     SELECT kind, node, count(*) AS boots, sum(accepted)::bigint AS accepted, sum(stored)::bigint AS stored,
         sum(duplicate)::bigint AS duplicate, sum(rejected)::bigint AS rejected, sum(unrecorded)::bigint AS unrecorded,
-        sum(redelivered)::bigint AS redelivered FROM boots WHERE ({SETTLED}) AND boot <> ALL($1::uuid[]) GROUP BY kind, node ORDER BY kind, node
+        sum(redelivered)::bigint AS redelivered FROM boots WHERE ({SETTLED}) AND boot <> ALL($1::uuid[])
+    GROUP BY kind, node ORDER BY kind, node
 """  # noqa: S608 - no text from outside
 
 
-class Overlap(Exception):  # noqa: N818 - a fact that makes the transaction be planned anew, not a failure
+class Overlap(Exception):
     """Another writer was first: what is covered is not what this transaction was planned for."""
 
     def __init__(self, covered: dict[bytes, SeqSet]) -> None:

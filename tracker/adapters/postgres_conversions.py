@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
@@ -156,8 +156,17 @@ async def _convert(connection: Connection, postback: Postback, finding: Finding)
     if source:
         owed = Owed(number, postback.advertiser_id, source.partner, earned, Payout(postback.amount_micros, postback.currency))
         await _enter(connection, owed, "", status, kind="conversion", postback=postback, on=postback.converted_at)
-    told = "attributed" if source else "orphan"
-    return Verdict(told, told, postback.postback_id, number, reason="; ".join(finding.trace), created=status)  # type: ignore[arg-type]  # two literals
+    told: Literal["attributed", "orphan"] = "attributed" if source else "orphan"
+    return Verdict(
+        told,
+        told,
+        postback.postback_id,
+        number,
+        reason="; ".join(finding.trace),
+        created=status,
+        payout_micros=earned.micros,
+        payout_currency=earned.currency,
+    )
 
 
 async def _terms(connection: Connection, postback: Postback, source: Source) -> Terms | None:

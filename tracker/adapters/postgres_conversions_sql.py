@@ -95,7 +95,7 @@ SET_STATUS = "UPDATE conversions SET status = $2, updated_at = now() WHERE id = 
 LONGEST_WINDOW = "SELECT coalesce(max(attribution_window_days), 30) FROM campaigns WHERE advertiser_id = $1"
 PARKED = "SELECT count(*) AS parked FROM postbacks WHERE outcome = 'parked'"
 TO_TRY = """
-    SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1
+    SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1 AND advertiser_id IS NOT NULL
     ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """
 

@@ -78,6 +78,21 @@ async def _prepare(connection: Connection) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_dump, decoder=orjson.loads)
 
 
+async def _committed(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        result = await work(connection)
+    except asyncio.CancelledError:
+        connection.terminate()  # out of time: a rollback would wait for a server that may be frozen
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+    return result
+
+
 class Database:
     """A lazily connecting pool; `jsonb` is read and written as Python values.
 
@@ -111,12 +126,21 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, timeout_s: float = STATEMENT_TIMEOUT_S) -> AsyncIterator[Connection]:
-        """A connection for at most `timeout_s`, the wait for a free one included."""
+        """A connection for at most `timeout_s`, the wait for a free one included.
+
+        A connection whose time is up is dropped, not handed back: a frozen server would never confirm that it gave up.
+        """
         with outages():
             async with asyncio.timeout(timeout_s):
                 pool = await self._ready()
-                async with pool.acquire() as connection:
+                connection = await pool.acquire()
+                try:
                     yield connection
+                except asyncio.CancelledError:
+                    connection.terminate()
+                    raise
+                finally:
+                    await pool.release(connection)
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float = STATEMENT_TIMEOUT_S) -> T:
         """Run `work` in one transaction and commit.
@@ -126,8 +150,8 @@ class Database:
         """
         for attempt in range(TRIES):
             try:
-                async with self.connection(timeout_s) as connection, connection.transaction():
-                    return await work(connection)
+                async with self.connection(timeout_s) as connection:
+                    return await _committed(connection, work)
             except AGAIN as exc:
                 if attempt == TRIES - 1:
                     raise StoreUnavailable(f"PostgreSQL refused the transaction {TRIES} times ({exc}); try again") from exc

@@ -20,12 +20,10 @@ from tracker.programme import COUPON, LINK, LINKS_MAX, PARTNER, Money, Thing
 T = TypeVar("T")
 Values = dict[str, Any]
 Row = asyncpg.Record | Values
-ROLES = ("admin", "operator", "viewer", "advertiser")
 SLUG_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 SLUG_LENGTH = 8
 SLUG_TRIES = 4  # a made slug that exists already is made again
 IMPORT_CHUNK = 5000  # rows a statement: some megabytes of parameters
-PREFIX_LENGTH = 8  # characters of a key that lists show
 ID = re.compile(r"[0-9]{1,18}")
 
 
@@ -209,56 +207,6 @@ class Programme:
         raise AssertionError("unreachable")
 
 
-class Keys:
-    """API keys: made, listed, revoked, looked up. Only their SHA-256 is stored."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def create(self, role: str, *, advertiser: str | None, name: str, actor: str) -> Values:
-        """A new key; `key` is shown this once. An advertiser's key needs `advertiser`, others must not have one."""
-        if role not in ROLES:
-            raise RejectedInput("invalid_role", f"role must be one of {', '.join(ROLES)}", field="role")
-        if (role == "advertiser") != (advertiser is not None):
-            raise RejectedInput(
-                "invalid_advertiser",
-                "an advertiser is needed for the role advertiser, and for no other",
-                field="advertiser",
-            )
-        secret = f"turnout_{secrets.token_hex(20)}"
-
-        async def work(connection: Connection) -> Values:
-            owner = await _reference(connection, "advertiser", advertiser) if advertiser else None
-            number = await connection.fetchval(
-                sql.KEY_INSERT, name, role, owner and owner["id"], digest(secret), secret[8 : 8 + PREFIX_LENGTH]
-            )
-            shown = dict(await connection.fetchrow(f"{sql.KEYS} WHERE k.id = $1", number) or {})
-            await connection.execute(sql.EVENT, actor, "create", "key", str(number), "", None, shown)
-            return shown | {"key": secret}
-
-        return await self._database.transaction(work)
-
-    async def listed(self) -> list[Values]:
-        """All keys, revoked ones too, without their secrets."""
-        return await self._database.fetch(f"{sql.KEYS} ORDER BY k.id")
-
-    async def revoke(self, number: str, actor: str) -> Values:
-        """Revoke the key with this id; it stops working within 2 seconds."""
-
-        async def work(connection: Connection) -> Values:
-            if not ID.fullmatch(number) or not await connection.fetchval(sql.KEY_REVOKE, int(number)):
-                raise NotFound("unknown_key", f"there is no active key {number[:20]!r}; see: turnout key list")
-            shown = dict(await connection.fetchrow(f"{sql.KEYS} WHERE k.id = $1", int(number)) or {})
-            await connection.execute(sql.EVENT, actor, "revoke", "key", number, "", None, shown)
-            return shown
-
-        return await self._database.transaction(work)
-
-    async def find(self, secret: str) -> Values | None:
-        """Id, name, role and advertiser_id of an active key; None: no such key."""
-        return await self._database.fetchrow(sql.KEY_BY_HASH, digest(secret))
-
-
 def read_cursor(cursor: str | None) -> int:
     """The id a cursor stands for; 0 without one."""
     if cursor is None:
@@ -294,7 +242,7 @@ async def _belongs(connection: Connection, thing: Thing, number: int, advertiser
     return bool(rows) and rows[0]["id"] == number
 
 
-async def _reference(connection: Connection, name: str, slug: str) -> Row:
+async def reference(connection: Connection, name: str, slug: str) -> Row:
     row = await connection.fetchrow(sql.reference(name), slug)
     if row is None:
         raise _unknown(name, slug)
@@ -309,7 +257,7 @@ async def _columns(connection: Connection, thing: Thing, values: Values) -> Valu
             continue
         value = values[item.name]
         if item.refers and value is not None:
-            row = await _reference(connection, "partner" if item.name == "parent" else item.refers, value)
+            row = await reference(connection, "partner" if item.name == "parent" else item.refers, value)
             value = row["id"]
             if item.refers in ("campaign", "link"):
                 columns["advertiser_id"] = row["advertiser_id"]
@@ -432,6 +380,7 @@ def _import_problem(row: Values, known: dict[str, dict[str, tuple[int, int]]], t
 async def _insert_links(
     connection: Connection, rows: Sequence[Values], known: dict[str, dict[str, tuple[int, int]]], actor: str
 ) -> list[int]:
+    await connection.execute(sql.CACHED_PLANS)
     slugs = [row.get("slug") or made_slug() for row in rows]
     campaigns = [known["campaign"][row["campaign"]] for row in rows]
     found = await connection.fetch(

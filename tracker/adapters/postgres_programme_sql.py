@@ -128,6 +128,8 @@ ANCESTORS = """
         UNION SELECT p.id, p.parent_id FROM partners p JOIN up ON p.id = up.parent_id
     ) SELECT 1 FROM up WHERE id = $2
 """
+# With the pool's force_custom_plan the foreign key checks of every single row would be planned anew: 3 times slower.
+CACHED_PLANS = "SET LOCAL plan_cache_mode = auto"
 LINKS = """
     INSERT INTO links (slug, partner_id, campaign_id, advertiser_id, name, creative, destination_url, fallback_url,
                        expires_at, status, rules, source, source_id)

@@ -203,9 +203,13 @@ class RouteSource:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[int]:
         """One consistent view for `page` and `sums`; gives the last feed id that is in it (0 when the feed is empty)."""
+        transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
         with outages("snapshot"):
-            async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-                yield int(await self._connection.fetchval(NEWEST))
+            await transaction.start()
+            newest = int(await self._connection.fetchval(NEWEST))
+        yield newest  # on any error the caller lets go of the connection, and the transaction with it
+        with outages("snapshot"):
+            await transaction.rollback()
 
     async def page(self, kind: bytes, after_id: int, limit: int) -> list[Route]:
         """The next rows of a kind in the order of their ids."""

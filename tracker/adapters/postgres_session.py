@@ -36,7 +36,7 @@ class PostgresSession:
             raise
 
     @asynccontextmanager
-    async def transaction(self, timeout_s: float, *undo: type[Exception]) -> AsyncIterator[Connection]:
+    async def transaction(self, timeout_s: float, undo: type[Exception] = asyncpg.PostgresError) -> AsyncIterator[Connection]:
         """A transaction: committed at the end of the block, rolled back on `undo` and on any error of PostgreSQL.
 
         StoreUnavailable may also mean that the COMMIT took effect and its answer was lost.
@@ -45,7 +45,7 @@ class PostgresSession:
             await connection.execute("BEGIN")
             try:
                 yield connection
-            except (asyncpg.PostgresError, OverflowError, *undo):
+            except (asyncpg.PostgresError, OverflowError, undo):
                 await connection.execute("ROLLBACK")
                 raise
             await connection.execute("COMMIT")

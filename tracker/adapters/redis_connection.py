@@ -16,7 +16,10 @@ from tracker.errors import StreamUnavailable
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 5.0  # above the longest BLOCK; a server that is silent for longer is as good as gone
 # Refusals that mean "not now": the same command may be sent again later. MOVED and ASK come from a cluster that is being changed.
-REFUSALS = ("LOADING", "READONLY", "MISCONF", "OOM", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY ", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", "NOAUTH", "WRONGPASS", "NOPERM")  # fmt: skip
+REFUSALS = (
+    "LOADING", "READONLY", "MISCONF", "OOM", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY ", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED",
+    "NOAUTH", "WRONGPASS", "NOPERM",
+)  # fmt: skip
 
 
 @contextmanager
@@ -63,7 +66,7 @@ class RedisConnection:
         """The raw answer to one command: bytes, ints, lists. StreamUnavailable on an outage, when it may have taken effect or not."""
         with outages(what or str(arguments[0])):
             async with self._one_at_a_time:
-                return await self._connected().execute_command(*arguments)
+                return await self._connected().execute_command(*arguments)  # type: ignore[no-untyped-call] # redis-py does not say
 
     def _connected(self) -> Redis:
         if self._client is None:

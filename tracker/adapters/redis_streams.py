@@ -45,7 +45,7 @@ class ClickStream:
         self.gone = 0  # delivered, never acked, and not in the stream any more: evidence of loss in Redis
 
     async def read(self, count: int, block_ms: int = BLOCK_MS) -> list[Delivery]:
-        """At most `count` entries: our own unacked ones, then stale ones of others, then new ones, waited for `block_ms` (0: not at all)."""
+        """At most `count` entries: our own unacked ones, then stale ones of others, then new ones, `block_ms` at most (0: no wait)."""
         try:
             await self._ensure_group()
             if self._own_after is not None and (own := await self._read_own(count)):

@@ -10,12 +10,16 @@ from tracker.errors import StreamUnavailable
 
 KEY = "turnout:unique:{day}"
 KEPT_AFTER_S = 48 * 3600  # after its day
-CHUNK = 1000  # pairs a call: a millisecond of Redis' time
+CHUNK = 1000  # visits a call: a millisecond of Redis' time
+# All visits in one argument (length, visit, 16 bytes of click id): packing two arguments a click would cost more than all the rest.
 DECIDE = """
-local answer = {}
-for n = 2, #ARGV, 2 do
-    local first = redis.call('HSETNX', KEYS[1], ARGV[n], ARGV[n + 1]) == 1 or redis.call('HGET', KEYS[1], ARGV[n]) == ARGV[n + 1]
+local visits, at, answer = ARGV[2], 1, {}
+while at <= #visits do
+    local size = string.byte(visits, at)
+    local visit, id = string.sub(visits, at + 1, at + size), string.sub(visits, at + size + 1, at + size + 16)
+    local first = redis.call('HSETNX', KEYS[1], visit, id) == 1 or redis.call('HGET', KEYS[1], visit) == id
     answer[#answer + 1] = first and '1' or '0'
+    at = at + size + 17
 end
 redis.call('EXPIREAT', KEYS[1], ARGV[1])
 return table.concat(answer)
@@ -31,7 +35,7 @@ class Uniques:
         self._sha: bytes | None = None
 
     async def decide(self, day: date, visits: Sequence[tuple[bytes, bytes]], today: date) -> list[bool | None]:
-        """For each (visitor and link, click id), all of the UTC day `day`: whether that click is the first.
+        """For each (visitor and link in at most 255 bytes, click id of 16), all of the UTC day `day`: whether that click is the first.
 
         None = unknown: Redis cannot be asked, or the day is neither `today`, nor the one before or after.
         """
@@ -42,19 +46,19 @@ class Uniques:
         answers = list[bool | None]()
         try:
             for start in range(0, len(visits), CHUNK):
-                pairs = [part for visit in visits[start : start + CHUNK] for part in visit]
-                answers += [digit == ord("1") for digit in await self._call(key, ends_at, pairs)]
+                packed = b"".join([bytes((len(visit),)) + visit + id_ for visit, id_ in visits[start : start + CHUNK]])
+                answers += [digit == ord("1") for digit in await self._call(key, ends_at, packed)]
         except StreamUnavailable:
             await self.close()
             return [None] * len(visits)
         return answers
 
-    async def _call(self, key: str, ends_at: int, pairs: list[bytes]) -> bytes:
+    async def _call(self, key: str, ends_at: int, packed: bytes) -> bytes:
         for _ in range(2):
             if self._sha is None:
                 self._sha = await self._redis.command("SCRIPT", "LOAD", DECIDE)
             try:
-                return bytes(await self._redis.command("EVALSHA", self._sha, 1, key, ends_at, *pairs, what="unique clicks"))
+                return bytes(await self._redis.command("EVALSHA", self._sha, 1, key, ends_at, packed, what="unique clicks"))
             except ResponseError as exc:
                 if "NOSCRIPT" not in str(exc) and not type(exc).__name__.startswith("NoScript"):
                     raise

@@ -14,7 +14,8 @@ from fastapi import FastAPI, Request, Response
 from tracker.adapters import postgres_conversions
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
-from tracker.adapters.postgres_programme import Keys, Programme
+from tracker.adapters.postgres_programme import Programme
+from tracker.adapters.postgres_programme_keys import Keys
 from tracker.api import conversions as conversion_routes
 from tracker.api import explain, postbacks, reports, system, things
 from tracker.api.answers import handle_errors, problem

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tracker.adapters.postgres_programme import Keys, digest
+from tracker.adapters.postgres_programme import digest
+from tracker.adapters.postgres_programme_keys import Keys
 from tracker.api.answers import problem_of
 from tracker.errors import BadConfiguration, Forbidden, StoreUnavailable, TurnoutError, Unauthorized
 from tracker.settings import Settings

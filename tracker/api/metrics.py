@@ -23,6 +23,9 @@ class Metrics:
         self.revenue = Counter(
             "turnout_revenue", "Amounts of conversions made, in units of the currency", ["currency"], registry=self.registry
         )
+        self.payout = Counter(
+            "turnout_payout", "Payouts of conversions made, in units of the currency", ["currency"], registry=self.registry
+        )
         self._parked = Gauge("turnout_conversions_parked", "Postbacks that wait for their click", registry=self.registry)
         self._parked_until = 0.0
         for outcome in ("attributed", "duplicate", "orphan", "parked", "rejected", "conflict", "unavailable"):
@@ -37,6 +40,7 @@ class Metrics:
             self.conversions.labels(verdict.created).inc()
         if verdict.created in ("pending", "approved"):
             self.revenue.labels(postback.currency).inc(postback.amount_micros / money.MICROS)
+            self.payout.labels(verdict.payout_currency).inc(verdict.payout_micros / money.MICROS)
 
     async def exposition(self, conversions: Conversions) -> bytes:
         """All metrics as Prometheus text. With PostgreSQL away the last known count of parked postbacks stays."""

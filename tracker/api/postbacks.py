@@ -1,12 +1,14 @@
 """What stores send: postbacks, pixels, and the question what became of an order."""
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -14,7 +16,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from tracker.adapters.postgres_conversions import new_id
+from tracker.adapters.postgres_conversions import RECEIVE_BUDGET_S, new_id
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.api.answers import answer, problem, read_body
 from tracker.api.clients import client_address, kept_address
@@ -93,8 +95,10 @@ def routes(desk: Desk) -> APIRouter:
             parameters = await read_parameters(request)
             if "sig" in parameters and "token" not in parameters:
                 raise Unauthorized("bad_signature", "the signature is wrong; signed postbacks are not set up, send the token", field="sig")
-            advertiser = await desk.tokens.advertiser(parameters.get("token", ""), "token")
-            return await _take(desk, request, parameters, advertiser, postback_id=postback_id, received_at=received_at)
+            with within_budget():
+                async with asyncio.timeout(RECEIVE_BUDGET_S):
+                    advertiser = await desk.tokens.advertiser(parameters.get("token", ""), "token")
+                    return await _take(desk, request, parameters, advertiser, postback_id=postback_id, received_at=received_at)
         except StoreUnavailable:
             desk.metrics.postbacks.labels("unavailable").inc()
             raise
@@ -121,6 +125,15 @@ def routes(desk: Desk) -> APIRouter:
     return router
 
 
+@contextmanager
+def within_budget() -> Iterator[None]:
+    """Time that is up means an outage: whoever sent this must not wait for a frozen database."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise StoreUnavailable(f"PostgreSQL did not answer within {RECEIVE_BUDGET_S} s") from exc
+
+
 async def _take(
     desk: Desk, request: Request, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime
 ) -> Response:
@@ -141,9 +154,11 @@ async def _pixel(desk: Desk, request: Request) -> None:
     secret = parameters.get("pixel_key") or parameters.get("token", "")
     ip = kept_address(client_address(request, desk.settings.trusted_proxies), desk.settings.ip_mode)
     try:
-        advertiser = await desk.tokens.advertiser(secret, "pixel")
-        postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source="pixel", ip=ip)
-        desk.metrics.record(postback, await desk.receive(postback))
+        with within_budget():
+            async with asyncio.timeout(RECEIVE_BUDGET_S):
+                advertiser = await desk.tokens.advertiser(secret, "pixel")
+                postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source="pixel", ip=ip)
+                desk.metrics.record(postback, await desk.receive(postback))
     except (RejectedInput, InvalidPostback) as exc:
         desk.metrics.postbacks.labels("rejected").inc()
         log.info("pixel.rejected", extra={"reason": str(exc)})

@@ -45,6 +45,6 @@ def routes(database: Database, settings: Settings) -> APIRouter:
     @router.get("/audit", tags=["audit"])
     async def audit() -> Response:
         books: Any = importlib.import_module("tracker.adapters.audit")
-        return answer(await books.audit(settings.dsn, settings.stream_url))
+        return answer(await books.audit(settings.dsn, settings.stream_url, settings.stream_shards))
 
     return router

@@ -5,7 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from tracker.adapters.postgres_programme import Keys, Programme
+from tracker.adapters.postgres_programme import Programme
+from tracker.adapters.postgres_programme_keys import Keys
 from tracker.api.answers import answer, paging, read_json
 from tracker.errors import RejectedInput
 from tracker.programme import LINK, THINGS, Thing

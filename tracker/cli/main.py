@@ -129,7 +129,7 @@ def db_url(json: Json = False) -> None:
 
 
 def _keys(database: Any) -> Any:
-    from tracker.adapters.postgres_programme import Keys
+    from tracker.adapters.postgres_programme_keys import Keys
 
     return Keys(database)
 
@@ -210,32 +210,42 @@ def explain(url: Annotated[str, typer.Argument(metavar="URL")], json: Json = Fal
 @app.command()
 def audit(json: Json = False) -> None:
     """The books: exit 0 balanced or in flight, 1 unbalanced, 3 unknown."""
-    _books("audit", as_json=json)
+    from tracker.cli import books
 
-
-@app.command()
-def drain(directory: Annotated[Path, typer.Argument(metavar="DIR")], json: Json = False) -> None:
-    """Ship a dead node's journal."""
-    _books("drain", directory, as_json=json)
-
-
-@app.command()
-def replay(since: Annotated[str, typer.Option(metavar="WHEN")], json: Json = False) -> None:
-    """Ship the kept journal again; harmless."""
-    _books("replay", since, as_json=json)
+    raise typer.Exit(books.audit(run.settings(), as_json=json))
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check versions, durability, disk, clocks, proxies; says what to change."""
-    _books("doctor", as_json=json)
+    """Check versions, durability, disk, clocks; says what to change."""
+    from tracker.cli import books
+
+    raise typer.Exit(books.doctor(run.settings(), as_json=json))
 
 
-def _books(name: str, *arguments: Any, as_json: bool) -> None:
-    import importlib
+@app.command()
+def drain(directory: Annotated[str, typer.Argument(metavar="DIR")], json: Json = False) -> None:
+    """Ship a dead node's journal: DIR is its data directory, or the journal folder of it."""
+    from tracker.cli import salvage
 
-    books = importlib.import_module("tracker.cli.books")
-    raise typer.Exit(getattr(books, name)(run.settings(), *arguments, as_json=as_json) or 0)
+    raise typer.Exit(salvage.drain(run.settings(), directory, as_json=json))
+
+
+@app.command()
+def replay(since: Annotated[str, typer.Option(metavar="WHEN", help="a time, or an age such as 2h")], json: Json = False) -> None:
+    """Ship the kept journal of this machine again; harmless."""
+    from tracker.cli import salvage
+
+    raise typer.Exit(salvage.replay(run.settings(), since, as_json=json))
+
+
+@app.command("demo-traffic", hidden=True)
+def demo_traffic() -> None:
+    """The demo programme and its visitors; `turnout up --demo` runs it."""
+    settings = _start()
+    from tracker.local import demo
+
+    raise typer.Exit(demo.run(settings))
 
 
 def exit_code(error: TurnoutError) -> int:

@@ -33,8 +33,9 @@ def fault(click_id: bytes, received_at_us: int, ids: Iterable[int | None], rule_
         return f"click id has {len(click_id)} bytes, must have 16"
     if not 0 <= received_at_us <= MAX_US:
         return f"time {received_at_us} is no instant between 1970 and 9999"
-    if any(number is not None and not -MAX_BIGINT <= number <= MAX_BIGINT for number in ids):
-        return "an id is out of range"
+    for number in ids:
+        if number is not None and not -MAX_BIGINT <= number <= MAX_BIGINT:
+            return "an id is out of range"
     if not -MAX_SMALLINT <= rule_version <= MAX_SMALLINT:
         return f"rule version {rule_version} is out of range"
     return None
@@ -57,16 +58,19 @@ class Counts:
 class Tally:
     """Rollups of rows that are stored for the first time: `total` counts all, `clicks` those that count."""
 
-    __slots__ = ("buckets", "days")
+    __slots__ = ("_bucket", "_bucket_end", "buckets", "days")
 
     def __init__(self) -> None:
         self.buckets: dict[BucketKey, Counts] = {}
         self.days: dict[DayKey, Counts] = {}
+        self._bucket = self._bucket_end = EPOCH  # of the row before: rows come nearly in order, and finding a bucket is slow
 
     def add(self, at: datetime, campaign: int | None, partner: int | None, link: int | None, counted: bool, unique: bool | None) -> None:
         """Count one row of the UTC instant `at`; ids that are None are kept as 0."""
-        bucket = at.replace(minute=at.minute - at.minute % BUCKET_MINUTES, second=0, microsecond=0)
-        key = (bucket, campaign or 0, partner or 0, link or 0)
+        if not self._bucket <= at < self._bucket_end:
+            self._bucket = at.replace(minute=at.minute - at.minute % BUCKET_MINUTES, second=0, microsecond=0)
+            self._bucket_end = self._bucket + timedelta(minutes=BUCKET_MINUTES)
+        key = (self._bucket, campaign or 0, partner or 0, link or 0)
         counts = self.buckets.get(key)
         if counts is None:
             counts = self.buckets[key] = Counts()

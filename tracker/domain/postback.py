@@ -82,7 +82,7 @@ class Verdict:
     """What became of a postback.
 
     `outcome` as kept in `postbacks`; `status` as told to the store (`attributed`, `orphan`, `parked`, `conflict`).
-    `created`: the status of the conversion that this postback made, None when it made none.
+    `created`: the status of the conversion that this postback made, with its payout; None when it made none.
     """
 
     outcome: Outcome
@@ -92,6 +92,8 @@ class Verdict:
     duplicate: bool = False
     reason: str = ""
     created: str | None = None
+    payout_micros: int = 0
+    payout_currency: str = ""
 
 
 def read(

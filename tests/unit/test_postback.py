@@ -1,0 +1,86 @@
+"""Reading postbacks: what is accepted, what is refused, what is kept."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from tracker.domain.postback import Advertiser, InvalidPostback, Postback, read
+
+AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SHOP = Advertiser(1, "shop", "EUR")
+CLICK = "01kg9yvqm8fe5b7h6ajt0pcw3x"
+
+
+def a_postback(source: str = "postback", **parameters: str) -> Postback:
+    base = {"click_id": CLICK, "txid": "T"}
+    return read(base | parameters, SHOP, postback_id=UUID(int=1), received_at=AT, source=source)  # type: ignore[arg-type]
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    found = a_postback()
+    assert (found.goal, found.status, found.status_original, found.amount_micros, found.currency) == ("sale", "approved", "", 0, "EUR")
+    assert found.converted_at == AT
+
+
+@pytest.mark.parametrize("text", [CLICK, CLICK.upper(), CLICK.replace("1", "l", 1), f" {CLICK} "])
+def test_our_click_ids_are_kept_in_one_form(text: str) -> None:
+    assert a_postback(click_id=text, txid="").txid == f"click:{CLICK}"
+
+
+def test_the_longest_click_id_still_makes_a_key() -> None:
+    assert len(a_postback(click_id="x" * 255, txid="").txid) == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"), [("12.5", 12_500_000), (".5", 500_000), ("7.", 7_000_000), ("+1", 1_000_000), ("0.000001", 1), ("", 0)]
+)
+def test_amounts_are_exact(text: str, micros: int) -> None:
+    assert a_postback(amount=text).amount_micros == micros
+
+
+@pytest.mark.parametrize("text", ["-1", "1,5", "1e3", "NaN", "inf", "1_000", "٣", "0.0000001", "9" * 20, "1 000"])
+def test_other_amounts_are_refused(text: str) -> None:
+    with pytest.raises(InvalidPostback) as caught:
+        a_postback(amount=text)
+    assert caught.value.code == "invalid_amount"
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("1769860800", AT),
+        ("1769860800.5", AT + timedelta(seconds=0.5)),
+        ("1769860800000", AT),
+        ("2026-01-31T12:00:00Z", AT),
+        ("2026-01-31T13:00:00+01:00", AT),
+        ("2026-01-31T13:00:00 01:00", AT),  # a plus that was not percent-encoded
+        ("2026-01-31 12:00:00", AT),
+    ],
+)
+def test_instants_come_in_several_forms(text: str, at: datetime) -> None:
+    assert a_postback(ts=text).happened_at == at
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "2026-02-02T12:00:00Z", "1990-01-01", "99999999999999999999", "0"])
+def test_other_instants_are_refused(text: str) -> None:
+    with pytest.raises(InvalidPostback) as caught:
+        a_postback(ts=text)
+    assert caught.value.code == "invalid_ts"
+
+
+def test_a_pixel_cannot_approve_itself() -> None:
+    found = a_postback(source="pixel", status="approved")
+    assert (found.status, found.status_original, found.unverified) == ("pending", "", True)
+
+
+def test_everything_else_is_kept_but_secrets() -> None:
+    found = a_postback(token="secret", sig="s", pixel_key="p", colour="red", broken="a\x00\ud800", long="x" * 5000)
+    assert not {"token", "sig", "pixel_key"} & found.parameters.keys()
+    assert (found.parameters["colour"], found.parameters["broken"], len(found.parameters["long"])) == ("red", "a\ufffd\ufffd", 1024)
+
+
+def test_a_coupon_needs_a_txid() -> None:
+    with pytest.raises(InvalidPostback) as caught:
+        a_postback(click_id="", coupon="TEN", txid="")
+    assert caught.value.code == "invalid_txid"
