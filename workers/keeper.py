@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tracker.adapters import partitions
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_session import PostgresSession
-from workers.loop import every
+from workers.loop import Backoff, every
 from workers.metrics import BookMetrics
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Keeper:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep house every ten minutes until `stop`, after an outage sooner."""
         try:
-            await every(EVERY_S, stop, self.once, on_outage=self.close, event="keeper.unavailable")
+            await every(EVERY_S, stop, self.once, on_outage=self.close, event="keeper.unavailable", backoff=Backoff(5, 60))
         finally:
             await self.close()
 

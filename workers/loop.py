@@ -13,19 +13,19 @@ LONGEST_PAUSE_S = 5.0
 
 
 class Backoff:
-    """Pauses of 0.1 s, doubled up to 5 s, until `reset`."""
+    """Pauses of 0.1 s, doubled up to 5 s (or as told), until `reset`."""
 
-    def __init__(self) -> None:
-        self._next_s = FIRST_PAUSE_S
+    def __init__(self, first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S) -> None:
+        self._first_s, self._longest_s, self._next_s = first_s, longest_s, first_s
 
     async def pause(self, stop: asyncio.Event | None = None) -> None:
         """Wait for the next pause, or until `stop`."""
-        pause_s, self._next_s = self._next_s, min(LONGEST_PAUSE_S, self._next_s * 2)
+        pause_s, self._next_s = self._next_s, min(self._longest_s, self._next_s * 2)
         await rest(pause_s, stop)
 
     def reset(self) -> None:
         """All is well again: the next pause is a short one."""
-        self._next_s = FIRST_PAUSE_S
+        self._next_s = self._first_s
 
 
 async def rest(seconds: float, stop: asyncio.Event | None = None) -> None:
@@ -36,10 +36,16 @@ async def rest(seconds: float, stop: asyncio.Event | None = None) -> None:
 
 
 async def every(
-    seconds: float, stop: asyncio.Event, work: Callable[[], Awaitable[object]], *, on_outage: Callable[[], Awaitable[None]], event: str
+    seconds: float,
+    stop: asyncio.Event,
+    work: Callable[[], Awaitable[object]],
+    *,
+    on_outage: Callable[[], Awaitable[None]],
+    event: str,
+    backoff: Backoff | None = None,
 ) -> None:
     """Call `work` every `seconds` until `stop`. An outage calls `on_outage` and backs off; anything else ends the process."""
-    backoff = Backoff()
+    backoff = backoff or Backoff()
     while not stop.is_set():
         try:
             await work()

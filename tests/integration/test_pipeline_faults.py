@@ -169,8 +169,9 @@ def test_a_rewound_postgresql_is_shipped_what_it_forgot_without_being_asked(own_
     own_pipeline.click(200)
     own_pipeline.settle()
     own_servers.postgres.stop()
+    owner = cluster.stat()
     shutil.rmtree(cluster)
-    take_owner(cluster.with_name("earlier"), cluster.parent)
+    take_owner(cluster.with_name("earlier"), owner)
     cluster.with_name("earlier").rename(cluster)
     own_servers.postgres.start()
     assert len(own_pipeline.stored()) == 100
@@ -189,10 +190,9 @@ def copy_owned(source, target):
     return target
 
 
-def take_owner(tree, like):
-    info = like.stat()
+def take_owner(tree, owner):
     for path in [tree, *tree.rglob("*")]:
-        os.chown(path, info.st_uid, info.st_gid)
+        os.chown(path, owner.st_uid, owner.st_gid)
         if path.is_dir():
             path.chmod(0o700)
 
@@ -243,13 +243,7 @@ def test_a_redirector_started_on_a_full_disk_with_both_stores_down_still_serves(
         pipeline.settle()
         pipeline.kill("serve redirector")
         pipeline.kill("work routes")
-        with (small / "filler").open("wb") as filler:
-            try:
-                while True:
-                    filler.write(b"x" * 4096)
-                    filler.flush()
-            except OSError:
-                pass
+        fill(small / "filler")
         own_servers.postgres.kill()
         own_servers.valkey.kill()
         before = len(pipeline.accepted)
@@ -265,6 +259,17 @@ def test_a_redirector_started_on_a_full_disk_with_both_stores_down_still_serves(
         pipeline.close()
     finally:
         subprocess.run(["umount", "-l", small], check=False)
+
+
+def fill(path):
+    """Take all space there is."""
+    with path.open("wb", buffering=0) as filler:
+        for size in (65536, 512, 1):
+            try:
+                while True:
+                    filler.write(b"x" * size)
+            except OSError:
+                continue
 
 
 def test_a_seq_cut_out_of_the_books_by_hand_is_mended_by_the_node(pipeline):

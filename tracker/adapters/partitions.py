@@ -25,7 +25,7 @@ RETENTION_LOCK = KEEPER_LOCK + 1
 RETENTION_FLOOR_KEY = "retention_floor"  # row of `installation`: the first UTC day that is kept, ISO
 LOCK_TIMEOUT_S = 2  # how long writers may have to queue behind us
 ATTEMPTS = 5
-PAUSE_S = 0.5
+PAUSE_S = 0.25  # doubled each time
 STATEMENT_TIMEOUT_S = 60.0
 DETACH_TIMEOUT_S = 300.0  # DETACH CONCURRENTLY waits for open reports; it goes on where it stopped at the next call
 DAY = timedelta(days=1)
@@ -93,16 +93,16 @@ async def ensure(connection: Connection, today: date, ahead: int = 30, behind: i
     that lie in an edge partition move in the same transaction. Adding a day moves an edge, which needs `clicks` for itself for some
     milliseconds: an open report makes it wait at most 2 s, five times, then StoreUnavailable (there are `ahead` days to try again).
     """
-    for left in reversed(range(ATTEMPTS)):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'", timeout=STATEMENT_TIMEOUT_S)
                 await _ensure(connection, today - behind * DAY, today + ahead * DAY)
                 break
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as exc:
-            if not left:
+            if attempt == ATTEMPTS:
                 raise StoreUnavailable("partitions: `clicks` is in use by a long transaction") from exc
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S * 2**attempt)  # writers queued behind us get through
 
 
 async def _ensure(connection: Connection, first: date, last: date) -> None:
