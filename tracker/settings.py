@@ -95,9 +95,7 @@ class Settings(BaseSettings):
     )
     journal_max_bytes: Bytes = Field(0, description="Most bytes of journal kept by a process. 0: the smaller of 10 GB and 20 % of the disk")
     journal_segment_bytes: Bytes = Field(64 * 1024**2, description="Size at which a segment is sealed")
-    fast_path: bool = Field(
-        True, description="Reserved for the redirector's own HTTP front; today every request takes the ASGI path"
-    )
+    fast_path: bool = Field(True, description="Reserved for the redirector's own HTTP front; today every request takes the ASGI path")
     metrics_allow: Networks = Field(
         parse_networks("127.0.0.0/8,::1"), description="Networks that may read metrics (the real client); others get 404"
     )

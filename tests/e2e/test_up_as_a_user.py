@@ -82,7 +82,9 @@ class Installation:
         return json.loads(answer)
 
     def turnout(self, *arguments):
-        return subprocess.run([sys.executable, "-m", "tracker", *arguments], env=self.environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "tracker", *arguments], env=self.environment, capture_output=True, text=True, check=False
+        )
 
     def parts(self, name):
         children = psutil.Process(self.process.pid).children(recursive=True)
@@ -109,7 +111,9 @@ def installation(tmp_path):
 def make_programme(turnout):
     made = turnout.api("/advertisers", {"slug": "shop", "name": "Shop", "currency": "EUR", "domains": ["shop.example"]})
     payout = {"type": "percent", "percent": "10"}
-    turnout.api("/campaigns", {"slug": "spring", "advertiser": "shop", "name": "S", "destination_url": "https://shop.example/", "payout": payout})
+    turnout.api(
+        "/campaigns", {"slug": "spring", "advertiser": "shop", "name": "S", "destination_url": "https://shop.example/", "payout": payout}
+    )
     turnout.api("/partners", {"slug": "blog", "name": "Blog", "email": "blog@partners.example", "parent": None})
     turnout.api("/links", {"slug": "l1", "partner": "blog", "campaign": "spring", "destination_url": None})
     turnout.api("/aliases", {"url": "https://go.old.example/aff_c?offer_id=1&aff_id=2", "link": "l1"})
@@ -238,7 +242,12 @@ def test_a_taken_port_ends_the_start_with_one_line_and_78(installation):
 @pytest.mark.parametrize("variables", [{"TURNOUT_ACK": "sometimes"}, {"TURNOUT_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}])
 def test_bad_configuration_is_one_line_and_78(installation, variables):
     done = subprocess.run(
-        [sys.executable, "-m", "tracker", "up"], env=installation.environment | variables, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "tracker", "up"],
+        env=installation.environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 78
     lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
