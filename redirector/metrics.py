@@ -46,7 +46,7 @@ class RedirectMetrics(Collector):
         yield self._histogram()
         yield from self._clicks()
         yield from self._journal()
-        yield GaugeMetricFamily("turnout_routes", "Links, aliases and other routes in the table", value=self._table.count())
+        yield GaugeMetricFamily("turnout_routes_total", "Links, aliases and other routes in the table", value=self._table.count())
         yield GaugeMetricFamily(
             "turnout_routes_age_seconds", "Since the route table was last known to be current", value=self._table.age_s()
         )

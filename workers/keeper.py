@@ -8,7 +8,7 @@ from tracker.adapters import partitions
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_session import PostgresSession
 from workers.loop import Backoff, every
-from workers.metrics import BookMetrics
+from workers.metrics import StorageMetrics
 
 log = logging.getLogger(__name__)
 EVERY_S = 600.0
@@ -20,7 +20,7 @@ FORGET_ROUTE_CHANGES = "DELETE FROM route_changes WHERE at < now() - interval '7
 class Keeper:
     """Keeps house in PostgreSQL; any number may run."""
 
-    def __init__(self, dsn: str, retention_days: int, metrics: BookMetrics) -> None:
+    def __init__(self, dsn: str, retention_days: int, metrics: StorageMetrics) -> None:
         """`retention_days`: UTC days of clicks that are kept besides today; 0 = all."""
         self._session, self._retention_days, self._metrics = PostgresSession(dsn, name="keeper"), retention_days, metrics
 

@@ -38,14 +38,27 @@ class WriterMetrics:
 
 
 class BookMetrics:
-    """What is true of the books and the storage as a whole; any worker that looks may set it."""
+    """What is true of the books and the streams as a whole, as the click writer's process sees it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.unaccounted = Gauge(
             "turnout_clicks_unaccounted", "Clicks accepted, and neither stored, rejected nor on their way; must be 0", registry=registry
         )
         self.stream_age_s = Gauge("turnout_stream_oldest_age_seconds", "Age of the oldest unacked entry", registry=registry)
+
+
+class StorageMetrics:
+    """What is true of the partitions, as the keeper sees it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.edge_rows = Gauge(
             "turnout_clicks_edge_rows", "Clicks outside of all daily partitions: a node's clock is wrong", registry=registry
         )
         self.days_ahead = Gauge("turnout_partition_days_ahead", "Daily partitions made in advance", registry=registry)
+
+
+class SweeperMetrics:
+    """What the sweeper of parked postbacks settled."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.settled = Counter("turnout_parked_settled", "Parked postbacks settled, by outcome", ["outcome"], registry=registry)

@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from tracker.errors import BadConfiguration
 from tracker.settings import Network
 
 READ_TIMEOUT_S = 5.0
@@ -24,12 +25,16 @@ class MetricsServer:
         self.is_ready: Callable[[], bool] = lambda: False
 
     async def start(self, socket: str, host: str, port: int) -> None:
-        """Listen on the unix socket `socket`, or on `host:port` when it is empty. OSError when that is taken."""
+        """Listen on the unix socket `socket`, or on `host:port` when it is empty. BadConfiguration when that is taken."""
         if socket:
             Path(socket).unlink(missing_ok=True)  # left by a predecessor that was killed
             self._server = await asyncio.start_unix_server(self._serve, socket, limit=HEAD_MAX_BYTES)
         else:
-            self._server = await asyncio.start_server(self._serve, host, port, limit=HEAD_MAX_BYTES)
+            try:
+                self._server = await asyncio.start_server(self._serve, host, port, limit=HEAD_MAX_BYTES)
+            except OSError as exc:
+                message = f"worker metrics: cannot listen on {host}:{port} ({exc.strerror}); set TURNOUT_WORKER_METRICS_PORT"
+                raise BadConfiguration(message) from exc
 
     async def close(self) -> None:
         """Stop listening."""

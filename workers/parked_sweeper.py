@@ -8,6 +8,7 @@ from collections import Counter
 from tracker.adapters.postgres_conversions import SWEEP_ROUND, sweep_round
 from tracker.adapters.postgres_pool import Database
 from tracker.errors import StoreUnavailable
+from workers.metrics import SweeperMetrics
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +16,7 @@ PAUSE_S = 0.5  # between two looks when nothing more is due: a parked postback's
 OUTAGE_PAUSE_S = 2.0
 
 
-async def sweep(database: Database, stop: asyncio.Event, *, pause_s: float = PAUSE_S) -> None:
+async def sweep(database: Database, stop: asyncio.Event, metrics: SweeperMetrics, *, pause_s: float = PAUSE_S) -> None:
     """Try due postbacks, 500 a transaction, until `stop` is set.
 
     Each is decided by the same code as when it arrived, in the transaction that finishes its row: a crash costs a repeat,
@@ -24,7 +25,7 @@ async def sweep(database: Database, stop: asyncio.Event, *, pause_s: float = PAU
     while not stop.is_set():
         wait_s = pause_s
         try:
-            if await sweep_once(database) == SWEEP_ROUND:
+            if await sweep_once(database, metrics) == SWEEP_ROUND:
                 continue
         except StoreUnavailable as exc:
             log.warning("parked_sweeper.outage", extra={"reason": str(exc)})
@@ -33,11 +34,13 @@ async def sweep(database: Database, stop: asyncio.Event, *, pause_s: float = PAU
             await asyncio.wait_for(stop.wait(), wait_s)
 
 
-async def sweep_once(database: Database) -> int:
+async def sweep_once(database: Database, metrics: SweeperMetrics) -> int:
     """One round; returns how many postbacks were looked at (0 … 500)."""
     verdicts = await sweep_round(database)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     settled = {outcome: count for outcome, count in outcomes.items() if outcome != "parked"}
+    for outcome, count in settled.items():
+        metrics.settled.labels(outcome).inc(count)
     if settled:
         log.info("parked_sweeper.settled", extra={"outcomes": settled})
     return len(verdicts)

@@ -9,20 +9,20 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from tracker.adapters.postgres_clicks import ClickSink
 from tracker.adapters.redis_books import BookBoard
 from tracker.adapters.redis_streams import ClickStream
 from tracker.adapters.redis_uniques import Uniques
-from tracker.errors import EXIT_FAILED
+from tracker.errors import EXIT_FAILED, BadConfiguration
 from tracker.settings import Settings
 from tracker.wire import stream_key
 from workers.book_watch import watch_books
 from workers.click_writer import ClickWriter
 from workers.covered_publisher import CoveredPublisher
 from workers.keeper import Keeper
-from workers.metrics import BookMetrics, WriterMetrics
+from workers.metrics import BookMetrics, StorageMetrics, SweeperMetrics, WriterMetrics
 from workers.metrics_server import MetricsServer
 from workers.slots import held_slot
 from workers.trimmer import trim
@@ -42,12 +42,15 @@ def work(settings: Settings, names: list[str]) -> int:
     """
     import uvloop
 
+    disable_created_metrics()  # type: ignore[no-untyped-call] # untyped in the client
     gc.freeze()  # what is imported stays
     gc.set_threshold(GC_THRESHOLD, 20, 1000)
     wanted = tuple(STARTERS) if "all" in names else tuple(dict.fromkeys(names))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(settings, wanted))
+    except BadConfiguration:
+        raise
     except Exception:  # the outermost frame of the process
         log.exception("workers.failed", extra={"workers": list(wanted)})
         return EXIT_FAILED
@@ -59,8 +62,7 @@ class Parts:
     """What the workers of one process share."""
 
     settings: Settings
-    books: BookMetrics
-    clicks: WriterMetrics
+    registry: CollectorRegistry
     stop: asyncio.Event
 
 
@@ -68,7 +70,7 @@ async def _work(settings: Settings, names: Sequence[str]) -> None:
     stop, registry = asyncio.Event(), CollectorRegistry()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    parts = Parts(settings, BookMetrics(registry), WriterMetrics(registry), stop)
+    parts = Parts(settings, registry, stop)
     server = MetricsServer(registry, settings.metrics_allow)
     await server.start(os.environ.get("TURNOUT_INTERNAL_METRICS_SOCKET", ""), settings.host, settings.worker_metrics_port)
     log.info("workers.started", extra={"workers": list(names)})
@@ -106,16 +108,17 @@ async def _together(jobs: Jobs) -> None:
 async def _clicks(parts: Parts) -> None:
     """The click writers of all shards, with their trimmers, and the publisher of what is covered."""
     settings, written = parts.settings, asyncio.Event()  # the helpers stop after the writers
+    books, metrics = BookMetrics(parts.registry), WriterMetrics(parts.registry)
     dsn, url, shards = settings.dsn, settings.stream_url, settings.stream_shards
     with held_slot(settings.directory.writers) as slot:
         writers: Jobs = []
-        helpers: Jobs = [CoveredPublisher(dsn, url).run(written), watch_books(dsn, url, shards, parts.books, written)]
+        helpers: Jobs = [CoveredPublisher(dsn, url).run(written), watch_books(dsn, url, shards, books, written)]
         for shard in range(shards):
             key = stream_key("clicks", shard)
             stream = ClickStream(url, key, f"{settings.node_name}:{slot}")
             sink = ClickSink(dsn, slot=(slot * shards + shard) % SMALLINT_SLOTS)
-            writers.append(ClickWriter(stream, sink, BookBoard(url), Uniques(url), parts.clicks).run(parts.stop))
-            helpers.append(trim(url, key, parts.books.stream_age_s, written))
+            writers.append(ClickWriter(stream, sink, BookBoard(url), Uniques(url), metrics).run(parts.stop))
+            helpers.append(trim(url, key, books.stream_age_s, written))
 
         async def write() -> None:
             try:
@@ -127,7 +130,7 @@ async def _clicks(parts: Parts) -> None:
 
 
 async def _keeper(parts: Parts) -> None:
-    await Keeper(parts.settings.dsn, parts.settings.click_retention_days, parts.books).run(parts.stop)
+    await Keeper(parts.settings.dsn, parts.settings.click_retention_days, StorageMetrics(parts.registry)).run(parts.stop)
 
 
 async def _conversions(parts: Parts) -> None:
@@ -135,7 +138,7 @@ async def _conversions(parts: Parts) -> None:
     from workers.parked_sweeper import sweep
 
     async with database(parts.settings.dsn, name="conversions", size=2) as connections:
-        await sweep(connections, parts.stop)
+        await sweep(connections, parts.stop, SweeperMetrics(parts.registry))
 
 
 async def _routes(parts: Parts) -> None:
@@ -145,15 +148,9 @@ async def _routes(parts: Parts) -> None:
     await publish(settings.dsn, settings.directory.routes, parts.stop, fallback=settings.fallback_url or None)
 
 
-async def _postbacks(parts: Parts) -> None:
-    log.warning("workers.postbacks_missing")  # the postback sender does not exist yet
-    await parts.stop.wait()
-
-
 STARTERS: dict[str, Callable[[Parts], Coroutine[Any, Any, None]]] = {
     "clicks": _clicks,
     "conversions": _conversions,
     "routes": _routes,
-    "postbacks": _postbacks,
     "keeper": _keeper,
 }

@@ -9,9 +9,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from prometheus_client import CollectorRegistry
 
 from tracker.adapters.postgres_pool import Database
 from tracker.domain import click_id
+from workers.metrics import SweeperMetrics
 from workers.parked_sweeper import sweep_once
 
 ADMIN_KEY = "test-admin-key"
@@ -73,7 +75,7 @@ class Shop:
             return await connection.fetchval(statement, *values)
 
     async def sweep(self) -> int:
-        return await sweep_once(self.database)
+        return await sweep_once(self.database, SweeperMetrics(CollectorRegistry()))
 
 
 async def open_shop(api: Api, database: Database) -> Shop:

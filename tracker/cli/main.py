@@ -13,7 +13,7 @@ from tracker.errors import BadConfiguration, RejectedInput, TransientError, Turn
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Sets TURNOUT_DATA_DIR", show_default=False)]
 Fd = Annotated[int | None, typer.Option("--fd", help="Listening socket that was inherited", show_default=False)]
-WORKERS = ("clicks", "conversions", "routes", "postbacks", "keeper", "all")
+WORKERS = ("clicks", "conversions", "routes", "keeper", "all")
 
 app = typer.Typer(name="turnout", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 serve = typer.Typer(no_args_is_help=True)
