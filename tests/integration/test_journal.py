@@ -259,8 +259,9 @@ async def test_a_kill_between_any_two_steps_loses_nothing_that_was_answered(tmp_
     assert process.returncode == -9
     heir = await started(tmp_path, redis_url)
     answered = range(50) if "recorded" in out else range(0)
-    page_says = sum(log.line.accepted for log in heir.shipper.logs() if log is not heir.shipper.own)
-    assert page_says > 0
+    await wait_until(
+        lambda: sum(log.line.accepted for log in heir.shipper.logs() if log is not heir.shipper.own), because="the page says so"
+    )
     if point != "journal.before_write":
         await wait_until(lambda: contains(stream, set(answered) or {0}))
     await heir.stop(1)
@@ -281,9 +282,7 @@ async def test_a_damaged_tail_is_put_aside_and_the_rest_is_shipped(tmp_path, red
     data[last.start + 60] ^= 0xFF
     path.write_bytes(data)
     heir = await started(tmp_path, redis_url)
-    await wait_until(heir.shipper.is_done)
-    found = set(await shipped_ids(stream))
-    assert len(found) == 300 - last.records
+    await wait_until(lambda: shipped_ids_equal(stream, range(300 - last.records)))
     assert path.with_suffix(".damaged").exists()
     await heir.stop(1)
 
@@ -322,6 +321,42 @@ async def test_when_disk_and_redis_refuse_the_visitor_is_answered_and_the_loss_i
     await recording.stop(0)
     assert recording.line.unrecorded == 2000 - written
     assert recording.line.accepted == 2000
+
+
+async def test_with_ack_redis_the_answer_waits_for_the_stream(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url, ack="redis", deadline_s=0.0)
+    await record(recording, 30)
+    assert await shipped_ids_equal(stream, range(30))
+    assert recording.line.late == 0
+    await recording.stop(1)
+
+
+async def test_journal_sync_is_synced_and_knows_no_deadline(tmp_path, redis_url):
+    recording = await started(tmp_path, redis_url, ack="journal-sync", deadline_s=0.000001)
+    await record(recording, 200)
+    assert recording.line.late == 0
+    assert recording.journaled_records == 200
+    await recording.stop(1)
+
+
+async def test_a_journal_slower_than_the_deadline_holds_nobody_up_and_is_counted(tmp_path, redis_url, stream):
+    recording = await started(tmp_path, redis_url, deadline_s=0.000001)
+    await record(recording, 200)
+    assert recording.line.late > 0
+    await wait_until(lambda: shipped_ids_equal(stream, range(200)))
+    assert recording.line.unrecorded == 0
+    await recording.stop(1)
+
+
+async def test_a_segment_whose_sync_failed_is_written_anew(tmp_path, redis_url):
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock", segment_bytes=1)
+    await record(recording, 100)
+    path = min((tmp_path / "journal/clicks/slot-0").glob("*.seg"))
+    recording.shipper.own.distrust(path)
+    assert recording.shipper.own.unjournaled()
+    await wait_until(lambda: not recording.shipper.own.unjournaled(), because="written into the segment in use")
+    assert recording.shipper.own.on_disk == SeqSet([(1, recording.line.last_seq + 1)])
+    await recording.stop(0)
 
 
 def test_the_counter_page_survives_its_process_and_hands_lines_back(tmp_path):

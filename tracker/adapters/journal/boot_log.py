@@ -53,8 +53,10 @@ class BootLog:
         self._memory_bytes = 0
         self._recent: OrderedDict[int, Stored] = OrderedDict()
         self._recent_bytes = 0
+        self._waiting: dict[int, Batch] = {}  # those whose visitors wait for the stream
         self._given_up: dict[int, int] = {}
-        self._reader: SegmentReader | None = None
+        self._aside = SeqSet()
+        self.reader: SegmentReader | None = None
         self._saved = ""
 
     # -- what there is
@@ -79,6 +81,7 @@ class BootLog:
     def give_up(self, seq: int) -> None:
         """The permitted loss: neither journal nor Redis takes the batch. Counted; taken back if its write ends well after all."""
         batch = self._forget(seq)
+        self._waiting.pop(seq, None)
         self.todo.discard(seq, seq + 1)
         self._given_up[seq] = batch.records
         self.line.unrecorded += batch.records
@@ -115,6 +118,8 @@ class BootLog:
         if batch.seq in self._given_up:
             return
         self.todo.add(batch.seq, batch.seq + 1)
+        if batch.waiters:
+            self._waiting[batch.seq] = batch
         self._recent[batch.seq] = Stored(batch.seq, batch.records, batch.accepted, batch.frame)
         self._recent_bytes += len(batch.frame)
         while self._recent_bytes > RECENT_MAX_BYTES:
@@ -148,17 +153,36 @@ class BootLog:
 
     # -- shipping
 
+    def segment_to_open(self, *, newest: bool) -> Path | None:
+        """The segment that `next_run` will read and `reader` is not open on; None when memory or `reader` has it."""
+        seq = self._next_seq(newest=newest)
+        if seq is None or self._from_memory(seq) is not None:
+            return None
+        path = next((path for path, seqs in self.segments.items() if seq in seqs), None)
+        return None if path is None or (self.reader is not None and self.reader.path == path) else path
+
+    def _next_seq(self, *, newest: bool) -> int | None:
+        recent = next((seq for seq in self._recent if seq in self.todo), None) if newest else None
+        return self.todo.first if recent is None else recent
+
     def next_run(self, max_bytes: int, *, newest: bool = False) -> list[Stored]:
-        """The next consecutive batches to ship: the oldest, or the oldest still in memory. What cannot be read is dropped from `todo`."""
-        seq = next((seq for seq in self._recent if seq in self.todo), None) if newest else self.todo.first
+        """The next consecutive batches to ship: the oldest, or the oldest still in memory. What cannot be read now is put aside."""
+        seq = self._next_seq(newest=newest)
         while seq is not None:
             run = self._read_run(seq, self.todo.run_stop(seq), max_bytes)
             if run:
                 return run
-            log.error("journal.batch_gone", extra={"boot": self.boot.hex(), "seq": seq})
+            log.error("journal.batch_unreadable", extra={"boot": self.boot.hex(), "seq": seq})
             self.todo.discard(seq, seq + 1)
+            self._aside.add(seq, seq + 1)
             seq = self.todo.first
         return []
+
+    def try_again(self) -> None:
+        """Batches that could not be read may be readable now."""
+        if self._aside:
+            self.todo.update(self._aside.minus(self.covered))
+            self._aside = SeqSet()
 
     def _read_run(self, seq: int, stop: int, max_bytes: int) -> list[Stored]:
         run: list[Stored] = []
@@ -180,22 +204,19 @@ class BootLog:
         return stored
 
     def _from_disk(self, seq: int, stop: int, max_bytes: int) -> list[Stored]:
-        for path, seqs in self.segments.items():
-            if seq not in seqs:
-                continue
-            try:
-                if self._reader is None or self._reader.path != path:
-                    self._reader = SegmentReader(path)
-                run = self._reader.read_run(seq, stop, max_bytes)
-                if not run:
-                    self._reader.extend()
-                    run = self._reader.read_run(seq, stop, max_bytes)
-            except (OSError, CorruptData) as exc:
-                log.error("journal.unreadable", extra={"segment": str(path), "seq": seq, "error": str(exc)})
-                continue
-            if run:
-                return run
-        return []
+        reader = self.reader
+        if reader is None or seq not in self.segments.get(reader.path, ()):
+            return []
+        try:
+            run = reader.read_run(seq, stop, max_bytes)
+            if not run:
+                reader.extend()
+                run = reader.read_run(seq, stop, max_bytes)
+        except (OSError, CorruptData) as exc:
+            log.error("journal.unreadable", extra={"segment": str(reader.path), "seq": seq, "error": str(exc)})
+            self.reader = None
+            return []
+        return run
 
     def shipped(self, run: list[Stored], stream_id: bytes, now: float) -> None:
         """The run is in the stream under `stream_id`."""
@@ -206,7 +227,7 @@ class BootLog:
         for stored in run:
             if self._recent.pop(stored.seq, None) is not None:
                 self._recent_bytes -= len(stored.frame)
-            batch = self._memory.get(stored.seq)
+            batch = self._waiting.pop(stored.seq, None)
             if batch is not None:
                 batch.answer()
 
@@ -281,8 +302,8 @@ class BootLog:
         self.on_disk = SeqSet()
         for seqs in self.segments.values():
             self.on_disk.update(seqs)
-        if self._reader is not None and self._reader.path == path:
-            self._reader = None
+        if self.reader is not None and self.reader.path == path:
+            self.reader = None
 
     def forget_files(self) -> None:
         """The boot's end is in the books and its segments are gone."""

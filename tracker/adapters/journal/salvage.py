@@ -64,6 +64,7 @@ async def _drain_root(kind: str, root: Path, redis_url: str, shards: int, wait_s
         shipper.hold(slot, is_own=True)
     mine = {held.slot.directory for held in shipper.held}
     total.busy += [str(path) for path in sorted(root.glob("slot-*")) if path not in mine and any(path.glob(f"*{SUFFIX}"))]
+    await shipper.adopt_orphans()
     boots = shipper.logs()
     batches = sum(len(boot.on_disk) for boot in boots)
     task = asyncio.create_task(shipper.run(), name="drain")

@@ -132,6 +132,14 @@ class SegmentReader:
         return Stored(seq, found.records, found.accepted, frame)
 
 
+def open_segment(path: Path) -> SegmentReader | None:
+    """A reader of `path`; None when it cannot be read now."""
+    try:
+        return SegmentReader(path)
+    except (OSError, CorruptData):
+        return None
+
+
 def quarantine_tail(reader: SegmentReader) -> int:
     """Copy the bytes behind the clean prefix aside (`.damaged`) and cut them off; returns how many. Only for segments nobody writes."""
     excess = reader.damaged_bytes()

@@ -18,12 +18,13 @@ from tracker import wire
 from tracker.adapters.journal import slot as slots
 from tracker.adapters.journal.boot_log import NEVER, BootLog, Shipped
 from tracker.adapters.journal.counter_page import CLOSED, FREE, CounterLine
-from tracker.adapters.journal.segment import SegmentReader, quarantine_tail
+from tracker.adapters.journal.remains import read_remains
+from tracker.adapters.journal.segment import open_segment
 from tracker.adapters.journal.stream_link import StreamLink, StreamPosition
 from tracker.adapters.journal.writer import Batch
 from tracker.crash import crash_at
 from tracker.domain.intervals import SeqSet
-from tracker.errors import CorruptData, StreamUnavailable
+from tracker.errors import StreamUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,15 @@ class Held:
     """A slot this process holds, and the boots whose remains are in it."""
 
     slot: slots.Slot
+    is_own: bool
+    unread: list[Path]
+    lines: list[CounterLine]
     logs: list[BootLog] = field(default_factory=list)
-    is_own: bool = False
+    has_unreadable: bool = False
+
+    def is_done(self) -> bool:
+        """Whether nothing in it waits for anybody any more, so that another process may have it."""
+        return not (self.is_own or self.unread or self.lines or self.logs)
 
 
 class Shipper:
@@ -89,39 +97,31 @@ class Shipper:
             self.own.offer(batch)
             self._work.set()
 
-    def hold(self, slot: slots.Slot, *, is_own: bool) -> Held:
-        """Adopt all that a locked slot holds of earlier boots."""
-        held = Held(slot, is_own=is_own)
-        logs: dict[bytes, BootLog] = {}
-        lines = {line.boot: line for line in slot.page.lines()} if slot.page else {}
-        for path in slot.segments():
-            try:
-                reader = SegmentReader(path)
-                cut = quarantine_tail(reader)
-            except (CorruptData, OSError) as exc:
-                log.error("journal.segment_unreadable", extra={"segment": str(path), "error": str(exc)})
-                with contextlib.suppress(OSError):
-                    path.rename(path.with_suffix(".damaged"))
-                continue
-            if cut:
-                log.warning("journal.tail_quarantined", extra={"segment": str(path), "bytes": cut})
-            boot = reader.header.boot
-            if boot not in logs:
-                line = lines.pop(boot, None) or CounterLine(boot, values=(FREE, 0, 0, 0, 0, 0))
-                logs[boot] = BootLog(reader.header.kind, reader.header.node, boot, line, slot.directory)
-                logs[boot].load_covered()
-            logs[boot].adopt(path, reader.seqs())
-        for boot, line in lines.items():
-            logs[boot] = BootLog(self._kind, self._node, boot, line, slot.directory)
-            logs[boot].load_covered()
-        for log_of_boot in logs.values():
-            self._prepare(log_of_boot)
-        held.logs = list(logs.values())
-        self.held.append(held)
+    def hold(self, slot: slots.Slot, *, is_own: bool) -> None:
+        """Take charge of a locked slot. What earlier boots left in it is looked through by `run`, in a thread."""
+        lines = slot.page.lines() if slot.page else []
+        self.held.append(Held(slot, is_own=is_own, unread=slot.segments(), lines=lines))
         self._work.set()
-        return held
+
+    async def _adopt(self, held: Held) -> None:
+        remains = await asyncio.to_thread(read_remains, held.unread)
+        lines = {line.boot: line for line in held.lines}
+        logs: dict[bytes, BootLog] = {}
+        for path, header, seqs in remains.segments:
+            if header.boot not in logs:
+                line = lines.pop(header.boot, None) or CounterLine(header.boot, values=(FREE, 0, 0, 0, 0, 0))
+                logs[header.boot] = BootLog(header.kind, header.node, header.boot, line, held.slot.directory)
+            logs[header.boot].adopt(path, seqs)
+        for boot, line in lines.items():
+            logs[boot] = BootLog(self._kind, self._node, boot, line, held.slot.directory)
+        for found in logs.values():
+            self._prepare(found)
+        held.has_unreadable = remains.unreadable
+        held.unread, held.lines, held.logs = [], [], list(logs.values())
+        self._work.set()
 
     def _prepare(self, boot: BootLog) -> None:
+        boot.load_covered()
         boot.is_opened = True
         boot.line.last_seq = max(boot.line.last_seq, boot.on_disk.last or 0)
         boot.todo = boot.on_disk.minus(boot.covered)
@@ -132,16 +132,18 @@ class Shipper:
     async def run(self) -> None:
         """Ship until `stop`; survives every outage of Redis."""
         failures = 0
-        last_tick = last_adoption = 0.0
+        last_tick = last_adoption = NEVER
+        self._adopting = asyncio.create_task(self.adopt_orphans(), name="adoption")  # beside the loop: a day's journal takes seconds
         while not self._stopping:
             now = time.monotonic()
             try:
+                if now - last_adoption >= ADOPT_EVERY_S and self._adopting.done():
+                    self._adopting.result()
+                    self._adopting = asyncio.create_task(self.adopt_orphans(), name="adoption")
+                    last_adoption = now
                 if now - last_tick >= TICK_S:
                     await self._tick()
                     last_tick = now
-                if now - last_adoption >= ADOPT_EVERY_S:
-                    self.adopt_orphans()
-                    last_adoption = now
                 progressed = await self._ship_some()
                 failures, self.breaker_state = 0, 0
             except StreamUnavailable as exc:
@@ -190,6 +192,9 @@ class Shipper:
         return progressed
 
     async def _ship_one(self, boot: BootLog, *, newest: bool) -> bool:
+        path = boot.segment_to_open(newest=newest)
+        if path is not None:
+            boot.reader = await asyncio.to_thread(open_segment, path)  # a whole segment takes a third of a second
         run = boot.next_run(ENTRY_BYTES, newest=newest)
         if not run:
             return False
@@ -215,6 +220,7 @@ class Shipper:
         now_ms = _now_ms()
         self.kept_bytes = self._kept_bytes()
         for boot in self.logs():
+            boot.try_again()
             await self._link.report(boot.report(self.host_id, now_ms, self.kept_bytes))
             state = await self._link.covered(boot.boot)
             if state is not None and not _is_overtaken(state, boot.state):
@@ -222,8 +228,8 @@ class Shipper:
                 boot.save_covered()
         for shard in {wire.shard_of(boot.boot, self._policy.shards) for boot in self.logs()}:
             await self._check_stream(shard)
-        for held in self.held:
-            for boot in list(held.logs):
+        for held in self.held.copy():
+            for boot in held.logs.copy():
                 if boot is not self.own:
                     await self._settle(held, boot)
         self.expire()
@@ -256,7 +262,7 @@ class Shipper:
         if boot.todo or boot.window or boot.state is None:
             return
         missing = SeqSet([(1, boot.line.last_seq + 1)]).minus(boot.covered)
-        if missing and time.monotonic() - self._adopted_at[boot.boot] < SETTLE_S:
+        if missing and (held.has_unreadable or time.monotonic() - self._adopted_at[boot.boot] < SETTLE_S):
             return
         if time.monotonic() - boot.closing_sent_at > CLOSE_AGAIN_S:
             await self.close_boot(boot)
@@ -275,14 +281,17 @@ class Shipper:
 
     # -- slots of the dead, and the disk
 
-    def adopt_orphans(self) -> None:
-        """Take over slots whose process is gone; give back slots that are empty."""
+    async def adopt_orphans(self) -> None:
+        """Take over slots whose process is gone, and look through what is there; give back slots that are empty."""
         with contextlib.suppress(OSError):
             mine = {held.slot.directory for held in self.held}
             for slot in slots.take_over(self._root, mine):
                 log.info("journal.slot_taken_over", extra={"slot": str(slot.directory)})
                 self.hold(slot, is_own=False)
-        for held in [held for held in self.held if not held.is_own and not held.logs]:
+        for held in self.held.copy():
+            if held.unread or held.lines:
+                await self._adopt(held)
+        for held in [held for held in self.held if held.is_done()]:
             held.slot.release()
             self.held.remove(held)
 
@@ -346,6 +355,7 @@ class Shipper:
                 await self.close_boot(self.own)
                 await self._link.report(self.own.report(self.host_id, _now_ms(), self.kept_bytes))
         await self._link.reset()
+        await asyncio.wait([self._adopting])
         for held in self.held:
             held.slot.release()
 
