@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lock
+.PHONY: help setup run test lint coverage bench lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,11 +24,17 @@ run: setup ## everything on this machine, with demo data: prints `ready` when it
 test: setup ## the whole test suite, on real PostgreSQL and Valkey
 	$(BIN)/python -m pytest
 
+coverage: setup ## every branch of tracker/domain, by unit and property tests alone
+	$(BIN)/python -m pytest -q tests/unit tests/property --cov=tracker.domain --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
 lint: setup ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+bench: setup ## redirects a second (needs wrk; PEER=nginx.conf compares with nginx + Lua)
+	$(BIN)/python loadtests/redirects.py $(if $(PEER),--peer $(PEER))
 
 lock: ## renew requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --output-file requirements.lock

@@ -67,7 +67,7 @@ class Handler:
             raw_id, now_us, KIND, request.method.decode("latin-1"), request.host, request.target,
             found.link_id or None, found.campaign_id or None, found.partner_id or None, found.advertiser_id or None, found.creative,
             found.outcome, verdict, RULE_VERSION, verdict == VALID, location,
-            addresses.kept(address, self._ip_mode, self._secret(), self._today(now_us)), country, "",
+            addresses.kept(address, self._ip_mode, self._secret(), self._today(now_us)), country, addresses.kept_network(address, self._ip_mode),
             request.user_agent, request.referrer, request.language, labels.subs, labels.ref,
             self._visitor_key(address, request.user_agent, now_us), found.platform or "",
         )  # fmt: skip

@@ -95,6 +95,7 @@ def test_the_browser_sees_the_host_that_was_judged(url):
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(urls, st.text(), tricks))
+@example(b":80:80")
 def test_a_key_is_total_ascii_and_its_own_key(url):
     host, key = alias_key(url)
     assert host.isascii()

@@ -70,3 +70,18 @@ def test_the_network_that_floods_are_counted_by():
     assert network("203.0.113.77") == "203.0.113.0/24"
     assert network("2001:db8:1:2:3::4") == "2001:db8:1:2::/64"
     assert network("") == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "mode", "kept"),
+    [
+        ("203.0.113.77", "truncate", "203.0.113.0/24"),
+        ("203.0.113.77", "full", "203.0.113.0/24"),
+        ("2001:db8:1:2::3", "truncate", "2001:db8:1::/48"),
+        ("203.0.113.77", "hmac-daily", ""),
+        ("203.0.113.77", "none", ""),
+        ("", "full", ""),
+    ],
+)
+def test_the_network_kept_tells_no_more_than_the_address_kept(address, mode, kept):
+    assert addresses.kept_network(address, mode) == kept

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from tracker.domain.postback import Advertiser, InvalidPostback, Postback, read
+from tracker.domain.postback import Advertiser, InvalidPostback, Postback, from_row, read
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SHOP = Advertiser(1, "shop", "EUR")
@@ -84,3 +84,34 @@ def test_a_coupon_needs_a_txid() -> None:
     with pytest.raises(InvalidPostback) as caught:
         a_postback(click_id="", coupon="TEN", txid="")
     assert caught.value.code == "invalid_txid"
+
+
+def test_without_click_id_and_coupon_there_is_nothing_to_attribute() -> None:
+    with pytest.raises(InvalidPostback) as caught:
+        a_postback(click_id="")
+    assert caught.value.code == "invalid_click_id"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("txid", "x" * 256),
+        ("txid", "a\x00b"),
+        ("goal", "a\nb"),
+        ("click_id", "y" * 256),
+        ("currency", "EURO"),
+        ("currency", "E1R"),
+        ("status", "paid"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidPostback) as caught:
+        a_postback(**{name: value})
+    assert caught.value.code == f"invalid_{name}"
+
+
+def test_a_row_becomes_the_postback_that_it_was() -> None:
+    import dataclasses
+
+    found = a_postback(amount="3", currency="usd")
+    assert from_row(dataclasses.asdict(found) | {"another_column": 1}) == found

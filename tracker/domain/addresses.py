@@ -55,6 +55,12 @@ def kept(address: str, mode: str, key: bytes, day: str) -> str:
 
 
 @lru_cache(maxsize=8192)
+def kept_network(address: str, mode: str) -> str:
+    """The /24 or /48 that a click is stored with: whoever reads it learns no more than `kept` tells; `""` where that hides the network."""
+    return _prefix(address, KEPT_BITS) if mode in ("truncate", "full") else ""
+
+
+@lru_cache(maxsize=8192)
 def network(address: str) -> str:
     """The /24 or /64 of an address, the client that flood limits count; `address` itself when it is none."""
     return _prefix(address, FLOOD_BITS)

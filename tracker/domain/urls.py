@@ -78,8 +78,14 @@ def host_key(host: bytes) -> str:
     name, colon, port = host.strip().rpartition(b":")
     if not colon or not (port == b"" or port.isdigit()):
         name, port = host.strip(), b""
-    text = _ascii_host(name.removesuffix(b".")) or "".join(_URL_BYTES[byte] for byte in name).lower()
+    text = _ascii_host(name.removesuffix(b".")) or _junk_host(name)
     return text if port in (b"", b"80", b"443") else f"{text}:{port.decode('ascii')}"
+
+
+def _junk_host(name: bytes) -> str:
+    text = "".join(_URL_BYTES[byte] for byte in name).lower()
+    is_bracketed = text.startswith("[") and text.endswith("]")
+    return text if is_bracketed else text.replace(":", "%3a")  # else it would be read as a port the next time
 
 
 def allowed_deep_link(url: bytes, domains: Iterable[str]) -> bytes | None:
