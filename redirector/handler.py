@@ -9,14 +9,14 @@ import msgspec
 
 from redirector.limits import Flood, FloodLimiter
 from redirector.mint import mint
-from redirector.request import Labels, Request, read_labels
+from redirector.request import Request
 from tracker import wire
 from tracker.adapters.countries import CountryLookup
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.user_agents import is_bot, parse
-from tracker.domain import addresses, click_id, macros, resolve
+from tracker.domain import addresses, click_id, resolve
 from tracker.domain.addresses import Network
-from tracker.domain.urls import allowed_deep_link
+from tracker.domain.destination import destination, read_labels
 
 RULE_VERSION = 1  # of the verdict below; a changed rule gets the next number, old clicks keep theirs
 KIND = "click"
@@ -58,31 +58,41 @@ class Handler:
         flood = self._limiter.judge(addresses.network(address), found.link_id, now_us // 1_000_000)
         labels = read_labels(request.target)
         if flood is Flood.COUNTED_ONLY:
-            return Answer(302 if found.template else 404, self._destination(found, request, labels, b"", ""), b"", found.outcome, None)
+            location = destination(found, labels, b"", lambda: _visitor(request, ""))
+            return Answer(302 if location else 404, location, b"", found.outcome, None)
         country = self._countries.country(address)
         text_id = click_id.to_text(raw_id)
-        location = self._destination(found, request, labels, text_id, country)
+        location = destination(found, labels, text_id, lambda: _visitor(request, country))
         verdict = _verdict(request, flood)
         record = wire.Record(
-            raw_id, now_us, KIND, request.method.decode("latin-1"), request.host, request.target,
-            found.link_id or None, found.campaign_id or None, found.partner_id or None, found.advertiser_id or None, found.creative,
-            found.outcome, verdict, RULE_VERSION, verdict == VALID, location,
-            addresses.kept(address, self._ip_mode, self._secret(), self._today(now_us)), country, addresses.kept_network(address, self._ip_mode),
-            request.user_agent, request.referrer, request.language, labels.subs, labels.ref,
-            self._visitor_key(address, request.user_agent, now_us), found.platform or "",
-        )  # fmt: skip
+            click_id=raw_id,
+            received_at_us=now_us,
+            kind=KIND,
+            method=request.method.decode("latin-1"),
+            host=request.host,
+            target=request.target,
+            link_id=found.link_id or None,
+            campaign_id=found.campaign_id or None,
+            partner_id=found.partner_id or None,
+            advertiser_id=found.advertiser_id or None,
+            creative=found.creative,
+            outcome=found.outcome,
+            verdict=verdict,
+            rule_version=RULE_VERSION,
+            counted=verdict == VALID,
+            destination=location,
+            ip=addresses.kept(address, self._ip_mode, self._secret(), self._today(now_us)),
+            country=country,
+            network=addresses.kept_network(address, self._ip_mode),
+            user_agent=request.user_agent,
+            referrer=request.referrer,
+            language=request.language,
+            subs=labels.subs,
+            ref=labels.ref,
+            visitor_key=self._visitor_key(address, request.user_agent, now_us),
+            platform=found.platform or "",
+        )
         return Answer(302 if location else 404, location, text_id, found.outcome, record)
-
-    def _destination(self, found: resolve.Resolution, request: Request, labels: Labels, text_id: bytes, country: str) -> bytes:
-        if labels.deep_link and found.outcome == resolve.OK and found.domains:
-            deep_link = allowed_deep_link(labels.deep_link, found.domains)
-            if deep_link is not None:
-                return macros.with_click_id(deep_link, found.click_id_param, text_id)
-        if found.template is None:
-            return b""
-        if not found.template.needs - {"click_id"}:
-            return found.template.fill({"click_id": text_id})
-        return found.template.fill(_macro_values(found, request, labels, text_id, country))
 
     def _secret(self) -> bytes:
         # Before the table is there, an empty key: the address then still is what the IP mode makes of it, never more.
@@ -113,21 +123,14 @@ def _verdict(request: Request, flood: Flood) -> str:
     return VALID if flood is Flood.CALM else RATE_LIMITED
 
 
-def _macro_values(found: resolve.Resolution, request: Request, labels: Labels, text_id: bytes, country: str) -> dict[str, bytes]:
-    values = {
-        "click_id": text_id,
-        "partner": found.partner_slug.encode(),
-        "campaign": found.campaign_slug.encode(),
-        "link": found.link_slug.encode(),
-        "creative": found.creative.encode(),
-        "ref": labels.ref,
+def _visitor(request: Request, country: str) -> dict[str, bytes]:
+    agent = parse(request.user_agent.decode("utf-8", "replace"))
+    return {
         "country": country.encode(),
+        "device": agent.device.encode(),
+        "os": agent.os.encode(),
+        "browser": agent.browser.encode(),
         "language": request.language,
         "timestamp": b"%d" % time.time(),
         "random": mint()[0][-4:].hex().encode(),
     }
-    values.update((f"sub{number}", sub) for number, sub in enumerate(labels.subs, 1))
-    if found.template is not None and found.template.needs & {"device", "os", "browser"}:
-        agent = parse(request.user_agent.decode("utf-8", "replace"))
-        values |= {"device": agent.device.encode(), "os": agent.os.encode(), "browser": agent.browser.encode()}
-    return values

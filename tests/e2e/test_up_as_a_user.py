@@ -37,10 +37,9 @@ class Installation:
         self.process = None
 
     def up(self, *arguments):
-        errors = (self.directory.parent / "up.err").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracker", "up", *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        command = [sys.executable, "-m", "tracker", "up", *arguments]
+        with (self.directory.parent / "up.err").open("ab") as errors:
+            self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         line = self.process.stdout.readline()
         assert line == "ready\n", (line, (self.directory.parent / "up.err").read_text()[-3000:])
 
@@ -87,8 +86,14 @@ class Installation:
         )
 
     def parts(self, name):
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [process for process in children if name in " ".join(process.cmdline())]
+        return [process for process in psutil.Process(self.process.pid).children(recursive=True) if name in command_line(process)]
+
+
+def command_line(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -106,6 +111,7 @@ def installation(tmp_path):
     if built.process is not None and built.process.poll() is None:
         built.process.terminate()
         built.process.wait(60)
+        built.process.stdout.close()
 
 
 def make_programme(turnout):

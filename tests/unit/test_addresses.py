@@ -4,6 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from tracker.domain import addresses
 from tracker.domain.addresses import client_address, kept, network
 
 OURS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))

@@ -8,10 +8,11 @@ import pytest
 from redirector.handler import Handler
 from redirector.limits import Flood, FloodLimiter
 from redirector.mint import Mint
-from redirector.request import Request, read_labels
+from redirector.request import Request
 from tracker.adapters.countries import CountryLookup
 from tracker.adapters.lmdb_routes import RouteStore, RouteTable
 from tracker.domain import click_id, routes
+from tracker.domain.destination import read_labels
 
 CHROME = b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 ROUTES = [
@@ -129,6 +130,17 @@ def test_a_deep_link_is_followed_inside_the_advertisers_domains_only(handler):
     ):
         answer = ask(handler, b"/c/plain?url=" + elsewhere)
         assert answer.location == b"https://shop.example/?click_id=" + answer.click_id
+
+
+def test_a_deep_link_that_carries_a_click_id_already_gets_ours_in_its_place(handler):
+    answer = ask(handler, b"/c/plain?url=https%3A%2F%2Fshop.example%2F%3Fa%3D1%26click_id%3Dspoof%26b%3D2")
+    assert answer.location == b"https://shop.example/?a=1&b=2&click_id=" + answer.click_id
+
+
+def test_headers_are_cut_before_anything_looks_at_them(handler):
+    answer = ask(handler, b"/c/macros", user_agent=b"android" * 29_000 + b"mobile", referer=b"r" * 100_000, accept_language=b"x" * 100_000)
+    assert answer.status == 302
+    assert (len(answer.record.user_agent), len(answer.record.referrer), len(answer.record.language)) == (512, 1024, 64)
 
 
 def test_the_client_behind_a_trusted_proxy_is_the_client_and_a_forged_header_is_not_believed(handler):

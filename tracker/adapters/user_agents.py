@@ -16,7 +16,7 @@ DESKTOPS = frozenset({"Windows", "Mac OS X", "Linux", "Chrome OS", "Ubuntu", "Fe
 MOBILES = frozenset(
     {"Android", "iOS", "Windows Phone", "KaiOS", "BlackBerry OS", "Symbian OS", "Tizen", "HarmonyOS", "Firefox OS", "webOS"}
 )
-_TABLET = re.compile(r"ipad|tablet|kindle|silk/|playbook|nexus (?:7|9|10)|\bsm-[tx]\d|android(?!.*mobile)", re.IGNORECASE)
+_TABLET = re.compile(r"ipad|tablet|kindle|silk/|playbook|nexus (?:7|9|10)|\bsm-[tx]\d", re.IGNORECASE)
 _TELEVISION = re.compile(r"smart-?tv|\btv\b|bravia|roku|crkey|aft[a-z]\b|playstation|xbox|nintendo", re.IGNORECASE)
 # 1,500 patterns: 3 µs a string in this matcher, 550 µs as one alternation in `re`.
 _CRAWLERS = UserAgentExtractor(
@@ -52,7 +52,7 @@ def _device(user_agent: str, read: Result, os: str) -> Kind:
         return "bot"
     if _TELEVISION.search(user_agent):
         return "other"
-    if _TABLET.search(user_agent):
+    if _TABLET.search(user_agent) or ("Android" in user_agent and "Mobile" not in user_agent):
         return "tablet"
     if os in MOBILES or "Mobile" in user_agent:
         return "mobile"

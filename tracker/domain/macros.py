@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, unquote
 
 from tracker.domain.urls import printable, printable_url
 
@@ -74,13 +74,20 @@ def encode(value: bytes) -> bytes:
 
 
 def with_click_id(url: bytes, click_id_param: str, click_id: bytes) -> bytes:
-    """A judged deep link with the click id added to its query, before a fragment."""
-    return _with_parameter(url.decode("ascii"), click_id_param, encode(click_id).decode("ascii")).encode("ascii")
+    """A judged deep link with the click id in its query, before a fragment; one it carried already goes, so that no shop reads that."""
+    return _with_parameter(_without(url.decode("ascii"), click_id_param), click_id_param, encode(click_id).decode("ascii")).encode("ascii")
 
 
 def unknown_macros(text: str) -> list[str]:
     """The `{tokens}` of `text` that are no macros, in order, each once: for whoever lets a destination be entered."""
     return list(dict.fromkeys(name for name in _TOKEN.findall(text) if name not in MACROS))
+
+
+def _without(url: str, name: str) -> str:
+    base, hash_sign, fragment = url.partition("#")
+    path, question, query = base.partition("?")
+    kept = [pair for pair in query.split("&") if unquote(pair.partition("=")[0]) != name]
+    return path + (question + "&".join(kept) if kept else "") + hash_sign + fragment
 
 
 def _with_parameter(url: str, name: str, value: str) -> str:
