@@ -31,7 +31,8 @@ Send = Callable[[Message], Awaitable[None]]
 DRAIN_S = 10.0
 WATCH_EVERY_S = 1.0
 NOT_FOUND = b"<!doctype html><html lang=en><meta charset=utf-8><title>Not found</title><p>This link leads nowhere.</p></html>\n"
-_OWN = "/-/"
+_OWN = b"/-/"
+HEAD_MAX_BYTES = 64 * 1024
 
 
 class RedirectorApp:
@@ -83,9 +84,13 @@ class RedirectorApp:
         query = scope["query_string"]
         raw_path = scope.get("raw_path") or scope["path"].encode()
         request = Request(scope["method"].encode(), raw_path + b"?" + query if query else raw_path, client[0] if client else None)
-        request.read_headers(scope["headers"])
-        if scope["path"].startswith(_OWN):
-            await self._own(scope["path"], request, send)
+        headers = scope["headers"]
+        if len(request.target) + sum(len(name) + len(value) for name, value in headers) > HEAD_MAX_BYTES:
+            await _plain(send, 431, b"request header fields too large\n")
+            return
+        request.read_headers(headers)
+        if raw_path.startswith(_OWN):  # as sent: what a proxy's rule for /-/ does not see is none
+            await self._own(raw_path, request, send)
             return
         answer = self._answer(request)
         if answer.record is not None:
@@ -115,12 +120,12 @@ class RedirectorApp:
         self._recording.add(answer.record, partial(_resolve, written))
         await written
 
-    async def _own(self, path: str, request: Request, send: Send) -> None:
-        if path == "/-/healthz":
+    async def _own(self, path: bytes, request: Request, send: Send) -> None:
+        if path == b"/-/healthz":
             await _plain(send, 200, b"ok\n")
-        elif path == "/-/readyz":
+        elif path == b"/-/readyz":
             await _plain(send, *self._readiness())
-        elif path == "/-/metrics" and self._may_read_metrics(request):
+        elif path == b"/-/metrics" and self._may_read_metrics(request):
             await _plain(send, 200, self._metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8")
         else:
             await _plain(send, 404, b"not found\n")

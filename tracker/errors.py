@@ -61,6 +61,10 @@ class CorruptData(TurnoutError):
     """Bytes that are not what they claim to be: wrong magic, checksum, length or version."""
 
 
+class UnknownVersion(CorruptData):
+    """Bytes of a later version: not damaged, to be kept until code reads them that knows it."""
+
+
 class BadConfiguration(TurnoutError):
     """A setting or the machine makes it impossible to start; the text says which and what to do."""
 

@@ -10,11 +10,23 @@ import warnings
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tracker.data_dir import DataDir
+from tracker.domain.macros import unknown_macros
 from tracker.errors import BadConfiguration
 
 PREFIX = "TURNOUT_"
@@ -126,6 +138,28 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https:// and name a host")
         return value.rstrip("/") if value else value
 
+    @field_validator("fallback_url")
+    @classmethod
+    def _has_known_macros(cls, value: str) -> str:
+        if unknown := unknown_macros(value):
+            raise ValueError(f"has the unknown macro {{{unknown[0]}}}; macros are those of redirector/README.md")
+        return value
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _is_a_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        schemes = ("postgresql", "postgres") if info.field_name == "database_url" else ("redis", "rediss", "unix")
+        try:
+            parts = urlsplit(value.get_secret_value())
+            parts.port  # noqa: B018 - reading it is the check
+        except ValueError:
+            raise ValueError("is no URL: its host or port cannot be read") from None
+        if parts.scheme not in schemes:
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
     @field_validator("node")
     @classmethod
     def _node_is_short(cls, value: str) -> str:
@@ -177,4 +211,7 @@ def load(**overrides: Any) -> Settings:
 def _sentence(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     name = PREFIX + str(error["loc"][0]).upper() + " " if error["loc"] else ""
-    return f"{name}{message[:1].lower() + message[1:] if name else message} (got {error['input']!r})" if name else message
+    if not name:
+        return message
+    is_secret = error["loc"][0] in ("database_url", "redis_url", "admin_key")
+    return f"{name}{message[:1].lower()}{message[1:]}" + ("" if is_secret else f" (got {error['input']!r})")

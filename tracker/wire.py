@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tracker.errors import CorruptData
+from tracker.domain.intervals import SeqSet
+from tracker.errors import CorruptData, UnknownVersion
 
 ENTRY_VERSION = b"1"
 RECORD_MAX_BYTES = 8192
@@ -181,7 +182,8 @@ class Entry:
     """What one stream entry says: a run of consecutive batches of one boot, `[seq_from, seq_to]`, or a boot's opening or closing.
 
     `accepted` counts all records of the boot up to and including `seq_to`. `closed_seq` is the boot's last seq, given once the
-    boot can make no more; `unrecorded` is then final. `sent_at_ms` is the node's clock.
+    boot can make no more; `unrecorded` is then final, and `lost` names the batches of it, a multirange in PostgreSQL's text form.
+    `sent_at_ms` is the node's clock.
     """
 
     node: str
@@ -195,6 +197,7 @@ class Entry:
     payload: bytes = b""
     closed_seq: int | None = None
     unrecorded: int = 0
+    lost: str = "{}"
 
     @property
     def records(self) -> int:
@@ -216,15 +219,15 @@ class Entry:
             b"at": b"%d" % self.sent_at_ms,
         }
         if self.closed_seq is not None:
-            fields |= {b"closed": b"%d" % self.closed_seq, b"unrecorded": b"%d" % self.unrecorded}
+            fields |= {b"closed": b"%d" % self.closed_seq, b"unrecorded": b"%d" % self.unrecorded, b"lost": self.lost.encode()}
         return fields
 
     @classmethod
     def read(cls, fields: Mapping[bytes, bytes]) -> "Entry":
-        """The entry that `fields` stand for. CorruptData when a field is missing, malformed or contradicts another."""
+        """The entry that `fields` stand for. CorruptData when a field is missing, malformed or contradicts another; UnknownVersion."""
         try:
             if fields[b"v"] != ENTRY_VERSION:
-                raise CorruptData(f"entry: version {fields[b'v']!r} is unknown, this code reads {ENTRY_VERSION!r}")
+                raise UnknownVersion(f"entry: version {fields[b'v']!r} is unknown, this code reads {ENTRY_VERSION!r}")
             entry = cls(
                 node=fields[b"node"].decode(),
                 boot=bytes.fromhex(fields[b"boot"].decode()),
@@ -237,6 +240,7 @@ class Entry:
                 payload=fields[b"b"],
                 closed_seq=int(fields[b"closed"]) if b"closed" in fields else None,
                 unrecorded=int(fields.get(b"unrecorded", b"0")),
+                lost=str(SeqSet.parse(fields.get(b"lost", b"{}").decode())),
             )
         except (KeyError, ValueError) as exc:
             raise CorruptData(f"entry: {exc!r}") from exc
@@ -273,7 +277,8 @@ def shard_of(boot: bytes, shards: int) -> int:
 
 class NodeReport(msgspec.Struct):
     """What the holder of a boot's journal says of it. `held` is a multirange in PostgreSQL's text form: seqs on its disk or in its
-    memory that it has not seen covered. `accepted` counts all records given a seq so far."""
+    memory that it has not seen covered. `lost`: those it had to give up. `accepted` counts all records given a seq so far, `at_ms` is
+    the Redis server's clock."""
 
     node: str
     boot: str
@@ -288,6 +293,7 @@ class NodeReport(msgspec.Struct):
     kept_bytes: int
     closed: bool
     at_ms: int
+    lost: str = "{}"
 
 
 class CoveredState(msgspec.Struct):

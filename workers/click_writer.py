@@ -152,11 +152,11 @@ class ClickWriter:
             self._gone = self._stream.gone
 
     async def _prepare(self, deliveries: list[Delivery]) -> Prepared:
-        entries, letters = read_entries(deliveries)
+        entries, letters, ids = read_entries(deliveries)
         if len(self._hints) > HINTS:
             self._hints.clear()
         load = await self._load(entries, letters)
-        return Prepared([delivery.id for delivery in deliveries], entries, letters, load)
+        return Prepared(ids, entries, letters, load)
 
     async def _load(self, entries: list[Entry], letters: list[DeadLetter]) -> Load:
         return await load_of(entries, self._hints, letters, self._floor, self._uniques, datetime.now(UTC).date())

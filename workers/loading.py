@@ -1,5 +1,6 @@
 """From stream entries to what one transaction shall store: which batches are new, what they hold, what is damaged."""
 
+import logging
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from tracker.adapters.postgres_clicks import DeadLetter, Load, uuid_of
 from tracker.adapters.redis_streams import Delivery
 from tracker.domain.books import Delta
 from tracker.domain.intervals import SeqSet
-from tracker.errors import CorruptData
+from tracker.errors import CorruptData, UnknownVersion
 from tracker.wire import Entry, Frame, decode_frame, scan
 from workers.enrich import Click, UniqueClicks, fault_of, mark_unique, row_of
 
+log = logging.getLogger(__name__)
 NO_BOOT = bytes(16)
 _SEQ = struct.Struct("<Q")
 _BEFORE_SEQ = 8  # length and checksum come before it in a frame
@@ -31,15 +33,22 @@ class Batch:
     frame: Frame | None
 
 
-def read_entries(deliveries: Iterable[Delivery]) -> tuple[list[Entry], list[DeadLetter]]:
-    """The entries, and a dead letter for each delivery that cannot be read: nobody can say whose books it belongs to."""
-    entries, letters = list[Entry](), list[DeadLetter]()
+def read_entries(deliveries: Iterable[Delivery]) -> tuple[list[Entry], list[DeadLetter], list[bytes]]:
+    """The entries, a dead letter for each delivery that cannot be read (nobody knows whose books it belongs to), and the ids of both.
+
+    A delivery of a later version is none of these: it stays unacked until a writer runs that knows it.
+    """
+    entries, letters, ids = list[Entry](), list[DeadLetter](), list[bytes]()
     for delivery in deliveries:
         try:
             entries.append(Entry.read(delivery.fields))
+        except UnknownVersion as exc:
+            log.error("click_writer.unknown_version", extra={"entry": delivery.id.decode(), "error": str(exc)})
+            continue
         except CorruptData as exc:
             letters.append(_unreadable(delivery, exc))
-    return entries, letters
+        ids.append(delivery.id)
+    return entries, letters, ids
 
 
 def _unreadable(delivery: Delivery, exc: CorruptData) -> DeadLetter:
@@ -81,7 +90,7 @@ def plan(entries: Sequence[Entry], covered: dict[bytes, SeqSet]) -> tuple[dict[b
     chosen: dict[tuple[bytes, int], Batch] = {}
     for entry in entries:
         delta = deltas.setdefault(entry.boot, Delta(entry.boot, entry.node.replace("\0", ""), "clicks", entry.host_id.replace("\0", "")))
-        delta.heard(entry.accepted, entry.seq_to, entry.closed_seq, entry.unrecorded)
+        delta.heard(entry.accepted, entry.seq_to, entry.closed_seq, entry.unrecorded, SeqSet.parse(entry.lost))
         known = covered.get(entry.boot, SeqSet())
         if known.covers(entry.seq_from, entry.seq_to + 1):  # as after every lost ack: skipped without decoding
             delta.redelivered += entry.records

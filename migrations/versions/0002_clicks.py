@@ -99,6 +99,7 @@ CREATE TABLE boots (
     kind text NOT NULL CHECK (kind IN ('clicks', 'conversions')),
     host_id text NOT NULL DEFAULT '',
     covered int8multirange NOT NULL DEFAULT '{}',
+    lost int8multirange NOT NULL DEFAULT '{}',
     accepted bigint NOT NULL DEFAULT 0,
     stored bigint NOT NULL DEFAULT 0,
     duplicate bigint NOT NULL DEFAULT 0,

@@ -1,5 +1,6 @@
 """The audit in all four states, and that every line adds up."""
 
+import asyncio
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import redis
 from tests.integration.click_source import KEY, Node, books, drain, execute
 from tracker.adapters.audit import audit
 from tracker.cli import books as cli
+from tracker.errors import RejectedInput
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -132,3 +134,27 @@ def test_the_command_prints_json_or_a_table_and_its_exit_code_says_the_state(dsn
     assert cli.audit(settings(dsn, redis_url, tmp_path), as_json=False) == 0
     assert "balanced" in capsys.readouterr().out
     assert cli.audit(settings("postgresql://x@127.0.0.1:1/x", redis_url, tmp_path), as_json=False) == 3
+
+
+async def test_a_boot_whose_journal_is_gone_for_good_is_closed_by_hand_and_its_loss_is_counted(dsn, redis_url):
+    node = Node(redis_url)
+    node.accept(9)
+    node.ship(1, 3)
+    node.ship(7, 9)
+    await drain(dsn, redis_url)
+    settings = Settings(database_url=dsn, redis_url=redis_url, _env_file=None)
+    assert await asyncio.to_thread(cli.close, settings, node.boot.hex(), "disk died") == 1, "not while it was heard of"
+    await execute(dsn, "UPDATE boots SET last_heard_at = now() - interval '2 minutes'")
+    assert (await books(dsn, redis_url))["state"] == "unknown"
+    assert await asyncio.to_thread(cli.close, settings, node.boot.hex(), "disk died") == 0
+    found = await books(dsn, redis_url)
+    assert (found["state"], found["unrecorded"], found["unaccounted"]) == ("balanced", 15, 0)
+    assert await asyncio.to_thread(cli.close, settings, node.boot.hex(), "again") == 1
+
+
+def test_closing_needs_a_boot_and_a_reason():
+    settings = Settings(_env_file=None)
+    with pytest.raises(RejectedInput, match="is no boot"):
+        cli.close(settings, "x", "y")
+    with pytest.raises(RejectedInput, match="--reason"):
+        cli.close(settings, "0" * 32, "")

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import redis.asyncio as redis
 from tests.unit.test_wire import a_record
 from tests.wait import wait_until
 from tracker import wire
-from tracker.adapters.journal import counter_page, segment, slot
+from tracker.adapters.journal import boot_log, counter_page, segment, slot
 from tracker.adapters.journal.recording import Recording, RecordingOptions
+from tracker.adapters.journal.writer import Batch
 from tracker.domain.intervals import SeqSet
 
 pytestmark = pytest.mark.integration
@@ -353,10 +355,140 @@ async def test_a_segment_whose_sync_failed_is_written_anew(tmp_path, redis_url):
     await record(recording, 100)
     path = min((tmp_path / "journal/clicks/slot-0").glob("*.seg"))
     recording.shipper.own.distrust(path)
-    assert recording.shipper.own.unjournaled()
-    await wait_until(lambda: not recording.shipper.own.unjournaled(), because="written into the segment in use")
+    await wait_until(lambda: path.with_suffix(".suspect").exists(), because="what it held is in another segment")
+    assert path not in recording.shipper.own.segments
     assert recording.shipper.own.on_disk == SeqSet([(1, recording.line.last_seq + 1)])
+    assert recording.journaled_records == 100
     await recording.stop(0)
+
+
+async def test_one_damaged_batch_holds_up_neither_the_loop_nor_the_others(tmp_path, redis_url, stream):
+    """A flipped byte under a backlog that must be read back: everything in other segments is shipped."""
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock", segment_bytes=20_000)
+    for first in range(0, 1000, 20):
+        await record(recording, 20, first)
+    await recording.stop(0)
+    paths = sorted((tmp_path / "journal/clicks/slot-0").glob("*.seg"))
+    heir = await started(tmp_path, redis_url + "-not-there")
+    await wait_until(lambda: [log for log in heir.shipper.logs() if log is not heir.shipper.own])
+    good = segment.SegmentReader(paths[0])
+    data = bytearray(paths[0].read_bytes())
+    data[len(good.header.encode()) + 50] ^= 0xFF
+    paths[0].write_bytes(data)
+    lost = good.records
+    heir.shipper._link._url = redis_url
+    await wait_until(lambda: at_least(stream, 1000 - lost))
+    await heir.stop(0)
+
+
+async def at_least(stream, count):
+    return len(set(await shipped_ids(stream))) >= count
+
+
+async def test_what_only_waits_in_the_stream_is_not_sent_again(tmp_path, redis_url, stream):
+    """PostgreSQL away for long: a later batch may be covered while older ones lie unread; sending those again would fill Redis."""
+    await stream.xgroup_create(STREAM, wire.GROUP, id="0", mkstream=True)
+    recording = await started(tmp_path, redis_url)
+    for first in range(0, 100, 10):
+        await record(recording, 10, first)
+        await wait_until(recording.shipper.is_done)
+    last = recording.line.last_seq
+    await publish(stream, recording, SeqSet([(last, last + 1)]))
+    await wait_until(lambda: recording.shipper.own.covered)
+    before = await stream.xlen(STREAM)
+    recording.shipper.own.window = [replace(entry, sent_at=entry.sent_at - 3600) for entry in recording.shipper.own.window]
+    await asyncio.sleep(2.5)
+    assert await stream.xlen(STREAM) == before
+    await recording.stop(0)
+
+
+async def test_another_group_without_ours_is_no_loss(tmp_path, redis_url, stream):
+    await stream.xgroup_create(STREAM, "tee", id="0", mkstream=True)
+    recording = await started(tmp_path, redis_url)
+    await record(recording, 20)
+    await wait_until(recording.shipper.is_done)
+    before = await stream.xlen(STREAM)
+    await asyncio.sleep(3.5)
+    assert await stream.xlen(STREAM) == before
+    await recording.stop(0)
+
+
+async def test_journal_sync_answers_in_the_end_when_disk_and_redis_refuse(tmp_path, small_files):
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock", ack="journal-sync")
+    for first in range(0, 2000, 200):
+        await record(recording, 200, first)
+    assert recording.line.late > 0
+    await recording.stop(0)
+    assert recording.line.unrecorded == 2000 - recording.journaled_records
+    assert len(recording.shipper.own.lost) > 0
+
+
+async def test_a_boot_without_a_line_on_a_full_counter_page_gets_one_when_others_are_closed(tmp_path, redis_url, stream):
+    held = slot.acquire(tmp_path / "journal/clicks")
+    page = held.open_page()
+    lines = [counter_page.CounterLine(os.urandom(16)) for _ in range(counter_page.LINES)]
+    assert all(line.attach(page) for line in lines)
+    held.release()
+    recording = await started(tmp_path, redis_url)
+    assert not recording.line.is_kept
+    await asyncio.sleep(2)
+    assert all(entry.boot != recording.line.boot for entry in await entries(stream)), "nothing says that this boot exists"
+    for line in lines:
+        await publish(stream, line.boot, SeqSet(), closed=0)
+    await wait_until(lambda: recording.line.is_kept, within_s=20)
+    await recording.stop(1)
+
+
+async def test_memory_is_let_go_oldest_first_and_only_what_nobody_has_is_given_up(monkeypatch):
+    monkeypatch.setattr(boot_log, "MEMORY_MAX_BYTES", 10_000)
+    boot = boot_log.BootLog("clicks", "n", b"b" * 16, counter_page.CounterLine(b"b" * 16), None)
+    for seq in range(1, 10):
+        batch = Batch(seq, 1, seq, bytes(1000), 0.0, [])
+        boot.remember(batch)
+        boot.offer(batch)
+    boot.shipped(boot.memory_run(3000, unjournaled_only=True), b"1-1", 0.0)
+    for seq in range(10, 14):
+        boot.remember(Batch(seq, 1, seq, bytes(1000), 0.0, []))
+    assert boot.line.unrecorded == 0, "Redis has the oldest three: their memory goes first"
+    boot.remember(Batch(14, 1, 14, bytes(1000), 0.0, []))
+    assert (boot.line.unrecorded, str(boot.lost)) == (1, "{[4,5)}")
+    state = wire.CoveredState("1", 1, "{[4,5)}", 1, 1, 0, 0, 0, None, 1)
+    boot.apply(state)
+    assert (boot.line.unrecorded, str(boot.lost)) == (0, "{}"), "it turned up after all"
+
+
+@pytest.fixture
+def freezable(tmp_path):
+    """A file system of its own that can be frozen, as snapshots do. A watchdog thaws it, for a frozen loop could not."""
+    image, folder = tmp_path / "image", tmp_path / "mounted"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    made = os.getuid() == 0 and subprocess.run(["mkfs.ext4", "-q", "-F", image], check=False).returncode == 0
+    if not made or subprocess.run(["mount", "-o", "loop", image, folder], check=False, capture_output=True).returncode:
+        pytest.skip("needs root, mkfs.ext4 and loop devices")
+    yield folder
+    subprocess.run(["fsfreeze", "-u", folder], check=False, capture_output=True)
+    subprocess.run(["umount", "-l", folder], check=False)
+
+
+async def test_a_frozen_disk_freezes_no_redirect(freezable, redis_url, stream):
+    recording = await started(freezable, redis_url)
+    await record(recording, 100)
+    os.sync()
+    await asyncio.sleep(1.5)  # what was mapped or written is clean again: the next store to it would wait
+    with subprocess.Popen(["sh", "-c", f"sleep 8; fsfreeze -u {freezable}"], stderr=subprocess.DEVNULL) as watchdog:
+        subprocess.run(["fsfreeze", "-f", freezable], check=True)
+        await record(recording, 100, 100)
+        await asyncio.sleep(3)
+        await record(recording, 100, 200)
+        assert watchdog.poll() is None, "answered while the disk was frozen"
+        assert recording.line.late > 0
+        await wait_until(lambda: shipped_ids_equal(stream, range(300)), because="memory ships what the disk holds up")
+        assert watchdog.poll() is None
+    await wait_until(lambda: recording.journaled_records == 300, because="written after the thaw")
+    assert recording.line.unrecorded == 0
+    await recording.stop(1)
 
 
 def test_the_counter_page_survives_its_process_and_hands_lines_back(tmp_path):

@@ -20,11 +20,12 @@ def test_every_record_is_accounted_for_and_a_loss_is_always_named(batches, heard
     total, last = sum(counts.values()), len(batches)
     heard_to = min(heard_to, last)
     account = Account(
-        boot=b"b" * 16, node="n", kind="clicks", covered=places["covered"], accepted=sum(counts[seq] for seq in range(1, heard_to + 1)),
+        boot=b"b" * 16, node="n", kind="clicks", covered=places["covered"], lost=SeqSet(),
+        accepted=sum(counts[seq] for seq in range(1, heard_to + 1)),
         stored=sums["covered"], duplicate=0, rejected=0, unrecorded=0, redelivered=0, last_seq=heard_to,
         closed_seq=last if closed else None, last_heard_at=NOW,
     )  # fmt: skip
-    report = Report("n", last, total, 0, places["held"], closed=False, heard_at=NOW)
+    report = Report("n", last, total, 0, places["held"], SeqSet(), closed=False, heard_at=NOW)
     in_stream = {seq: counts[seq] for start, stop in places["stream"] for seq in range(start, stop)}
     found = judge(account, report, in_stream, NOW, stream_read=True)
     assert found.accepted == total == found.stored + found.in_flight + found.unaccounted

@@ -21,12 +21,13 @@ def account(covered: str = "{[1,11)}", **changes) -> Account:
         "redelivered": 0,
         "last_seq": 10,
         "closed_seq": None,
+        "lost": SeqSet(),
     }
     return Account(boot=b"b" * 16, node="n", kind="clicks", covered=SeqSet.parse(covered), last_heard_at=NOW, **(facts | changes))
 
 
 def report(held: str = "{}", **changes) -> Report:
-    facts = {"last_seq": 10, "accepted": 100, "unrecorded": 0, "closed": False, "heard_at": NOW}
+    facts = {"last_seq": 10, "accepted": 100, "unrecorded": 0, "closed": False, "heard_at": NOW, "lost": SeqSet()}
     return Report(node="n", held=SeqSet.parse(held), **(facts | changes))
 
 
@@ -50,7 +51,15 @@ def verdict(of: Account, said: Report | None = None, in_stream=None, *, now=NOW,
         (account("{[1,9)}", stored=80), report("{[9,10)}"), {}, (State.UNBALANCED, 10, 0, 10, "{[10,11)}")),
         (account("{[1,9)}", stored=80, last_seq=8, accepted=80), report("{[9,11)}"), {}, (State.IN_FLIGHT, 20, 0, 0, "{}")),
         (account("{[1,9),[10,11)}", stored=90), report(last_seq=8, accepted=80), {}, (State.IN_FLIGHT, 10, 0, 0, "{}")),
-        (account("{[1,9)}", stored=80, closed_seq=10, unrecorded=20), None, {}, (State.BALANCED, 0, 20, 0, "{}")),
+        (account("{[1,9)}", stored=80, closed_seq=10, unrecorded=20, lost=SeqSet([(9, 11)])), None, {}, (State.BALANCED, 0, 20, 0, "{}")),
+        (account("{[1,9)}", stored=80), report("{[10,11)}", unrecorded=9, lost=SeqSet([(9, 10)])), {}, (State.IN_FLIGHT, 11, 9, 0, "{}")),
+        # a real gap is not hidden by an unrecorded one beside it
+        (
+            account("{[1,8)}", stored=70),
+            report("{[10,11)}", unrecorded=9, lost=SeqSet([(9, 10)])),
+            {},
+            (State.UNBALANCED, 10, 9, 11, "{[8,9)}"),
+        ),
         (account(stored=100), report(unrecorded=5), {}, (State.BALANCED, 0, 0, 0, "{}")),
         (account("{[1,10)}", stored=100, closed_seq=10), None, {}, (State.UNBALANCED, 0, 0, 0, "{[10,11)}")),
         (account(stored=101, closed_seq=10), None, {}, (State.UNBALANCED, 0, 0, -1, "{}")),
@@ -86,10 +95,11 @@ def test_the_worst_state_counts():
 
 def test_a_delta_takes_entries_in_any_order():
     delta = Delta(b"b", "n", "clicks", "h")
-    delta.heard(50, 9, None, 0)
-    delta.heard(60, 9, 10, 3)
-    delta.heard(20, 4, 10, 0)
+    delta.heard(50, 9, None, 0, SeqSet())
+    delta.heard(60, 9, 10, 3, SeqSet([(8, 9)]))
+    delta.heard(20, 4, 10, 0, SeqSet())
     assert (delta.accepted, delta.last_seq, delta.closed_seq, delta.unrecorded) == (60, 10, 10, 3)
+    assert str(delta.lost) == "{[8,9)}"
     delta.fresh.add(5, 8)
     delta.seen.add(1, 3)
     assert delta.fits(SeqSet([(1, 3)]))

@@ -48,6 +48,10 @@ def test_the_table_of_settings_in_the_readme_is_true():
         ("FALLBACK_URL", "javascript:alert(1)", "http"),
         ("TRACKER_PORT", "8080", "must differ"),
         ("NODE", "n" * 65, "64 bytes"),
+        ("FALLBACK_URL", "https://x.example/{bad}", "{bad}"),
+        ("DATABASE_URL", "mysql://u:secretword@h/x", "postgresql://"),
+        ("DATABASE_URL", "postgresql://u:secretword@h:bad/x", "TURNOUT_DATABASE_URL"),
+        ("REDIS_URL", "ftp://secretword", "redis://"),
     ],
 )
 def test_a_bad_value_is_one_sentence_that_says_what_is_allowed(monkeypatch, name, value, says):
@@ -55,6 +59,7 @@ def test_a_bad_value_is_one_sentence_that_says_what_is_allowed(monkeypatch, name
     with pytest.raises(BadConfiguration, match=re.escape(says)) as caught:
         load()
     assert "\n" not in str(caught.value)
+    assert "secretword" not in str(caught.value)
 
 
 def test_an_unknown_name_is_warned_of(monkeypatch):

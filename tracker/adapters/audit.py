@@ -91,7 +91,8 @@ def _judge(account: Account, report: Report | None, shipped: list[Entry], now: d
 
 def _report(report: NodeReport) -> Report:
     heard_at = datetime.fromtimestamp(report.at_ms / 1000, UTC)
-    return Report(report.node, report.last_seq, report.accepted, report.unrecorded, SeqSet.parse(report.held), report.closed, heard_at)
+    held, lost = SeqSet.parse(report.held), SeqSet.parse(report.lost)
+    return Report(report.node, report.last_seq, report.accepted, report.unrecorded, held, lost, report.closed, heard_at)
 
 
 def _from_stream(shipped: list[Entry], in_stream: dict[int, int]) -> Report:
@@ -99,11 +100,11 @@ def _from_stream(shipped: list[Entry], in_stream: dict[int, int]) -> Report:
     last = max(shipped, key=lambda entry: entry.accepted)
     held = SeqSet((seq, seq + 1) for seq in in_stream)
     heard_at = datetime.fromtimestamp(max(entry.sent_at_ms for entry in shipped) / 1000, UTC)
-    return Report(last.node, max(entry.seq_to for entry in shipped), last.accepted, 0, held, False, heard_at)
+    return Report(last.node, max(entry.seq_to for entry in shipped), last.accepted, 0, held, SeqSet(), False, heard_at)
 
 
 def _unknown(boot: bytes, kind: str) -> Account:
-    return Account(boot, "", kind, SeqSet(), 0, 0, 0, 0, 0, 0, 0, None, LONG_AGO)
+    return Account(boot, "", kind, SeqSet(), SeqSet(), 0, 0, 0, 0, 0, 0, 0, None, LONG_AGO)
 
 
 def _page(kind: str, found: Look) -> dict[str, Any]:

@@ -20,14 +20,15 @@ LOCK = "SELECT boot, covered::text AS covered FROM boots WHERE boot = ANY($1::uu
 COVERED = "SELECT boot, covered::text AS covered FROM boots WHERE boot = ANY($1::uuid[])"
 ADD = """
     UPDATE boots b SET
-        covered = b.covered + n.fresh::int8multirange, stored = b.stored + n.stored, duplicate = b.duplicate + n.duplicate,
+        covered = b.covered + n.fresh::int8multirange, lost = b.lost + n.lost::int8multirange,
+        stored = b.stored + n.stored, duplicate = b.duplicate + n.duplicate,
         rejected = b.rejected + n.rejected, redelivered = b.redelivered + n.redelivered,
         accepted = greatest(b.accepted, n.accepted), last_seq = greatest(b.last_seq, n.last_seq),
         unrecorded = greatest(b.unrecorded, n.unrecorded), closed_seq = greatest(b.closed_seq, n.closed_seq),
         closed_at = CASE WHEN n.closed_seq IS NULL THEN b.closed_at ELSE coalesce(b.closed_at, now()) END, last_heard_at = now()
     FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-        $9::bigint[], $10::bigint[])
-        AS n (boot, fresh, stored, duplicate, rejected, redelivered, accepted, last_seq, unrecorded, closed_seq)
+        $9::bigint[], $10::bigint[], $11::text[])
+        AS n (boot, fresh, stored, duplicate, rejected, redelivered, accepted, last_seq, unrecorded, closed_seq, lost)
     WHERE b.boot = n.boot
 """
 # Read in one statement, so that `at_ms` orders what several writers publish.
@@ -44,7 +45,8 @@ HEARD = """
 # Settled = closed with every record accounted for; those need no look at their batches, and there may be many thousands.
 SETTLED = "closed_seq IS NOT NULL AND accepted = stored + duplicate + rejected + unrecorded"
 ACCOUNTS = f"""
-    SELECT boot, node, kind, covered::text AS covered, accepted, stored, duplicate, rejected, unrecorded, redelivered, last_seq, closed_seq,
+    SELECT boot, node, kind, covered::text AS covered, lost::text AS lost,
+        accepted, stored, duplicate, rejected, unrecorded, redelivered, last_seq, closed_seq,
         last_heard_at FROM boots WHERE NOT ({SETTLED}) OR boot = ANY($1::uuid[]) ORDER BY opened_at
 """  # noqa: S608 - no text from outside
 SETTLED_SUMS = f"""
@@ -53,6 +55,21 @@ SETTLED_SUMS = f"""
         sum(redelivered)::bigint AS redelivered FROM boots WHERE ({SETTLED}) AND boot <> ALL($1::uuid[])
     GROUP BY kind, node ORDER BY kind, node
 """  # noqa: S608 - no text from outside
+
+
+CLOSE_SILENT = """
+    WITH before AS (
+        SELECT boot, int8multirange(int8range(1, last_seq + 1)) - covered - lost AS gap, accepted - stored - duplicate - rejected AS absent
+        FROM boots WHERE boot = $1 AND closed_seq IS NULL AND last_heard_at < now() - interval '60 seconds' FOR UPDATE
+    ), closed AS (
+        UPDATE boots b SET closed_seq = b.last_seq, closed_at = now(), lost = b.lost + n.gap, unrecorded = greatest(n.absent, 0)
+        FROM before n WHERE b.boot = n.boot RETURNING b.boot, b.node, b.last_seq, b.accepted, b.unrecorded, b.lost::text AS lost
+    ), told AS (
+        INSERT INTO events (actor, action, entity, entity_id, reason, after)
+        SELECT $2, 'close', 'boot', boot::text, $3, to_jsonb(closed) FROM closed
+    )
+    SELECT boot, node, accepted, unrecorded FROM closed
+"""
 
 
 class Overlap(Exception):
@@ -94,7 +111,16 @@ async def account(connection: Connection, deltas: Iterable[Delta]) -> None:
         raise Overlap(covered)
     columns = ("stored", "duplicate", "rejected", "redelivered", "accepted", "last_seq", "unrecorded", "closed_seq")
     counts = [[getattr(delta, name) for delta in ordered] for name in columns]
-    await connection.execute(ADD, boots, [str(delta.fresh) for delta in ordered], *counts)
+    await connection.execute(ADD, boots, [str(delta.fresh) for delta in ordered], *counts, [str(delta.lost) for delta in ordered])
+
+
+async def close_silent(connection: Connection, boot: bytes, *, actor: str, reason: str) -> dict[str, Any] | None:
+    """Close a boot that nobody will close: its journal is gone for good. What is missing of it is lost, and counted as unrecorded.
+
+    None when the boot is closed already, was heard of in the last minute, or is not known. Audited in `events`.
+    """
+    row = await connection.fetchrow(CLOSE_SILENT, UUID(bytes=boot), actor, reason)
+    return dict(row) if row else None
 
 
 async def states(connection: Connection, boots: Iterable[bytes]) -> dict[bytes, CoveredState]:
@@ -122,4 +148,4 @@ async def accounts(connection: Connection, boots: Iterable[bytes]) -> tuple[list
 
 
 def _account(row: asyncpg.Record) -> Account:
-    return Account(**{**row, "boot": row["boot"].bytes, "covered": SeqSet.parse(row["covered"])})
+    return Account(**{**row, "boot": row["boot"].bytes, "covered": SeqSet.parse(row["covered"]), "lost": SeqSet.parse(row["lost"])})

@@ -19,6 +19,7 @@ from tracker.crash import crash_at
 from tracker.domain.books import Delta
 from tracker.domain.enrichment import Counts, Tally
 from tracker.domain.intervals import SeqSet
+from tracker.errors import StoreUnavailable
 from tracker.wire import CoveredState
 
 TRANSACTION_TIMEOUT_S = 30.0
@@ -156,10 +157,12 @@ class ClickSink:
         letters.
         """
         write = self._copy
+        again: Exception | None = None
         for _ in range(TRIES):
             try:
                 return await self._once(load, write)
-            except AGAIN:
+            except AGAIN as exc:
+                again = exc
                 continue
             except asyncpg.UniqueViolationError:
                 write = self._exact
@@ -167,7 +170,7 @@ class ClickSink:
                 if write == self._one_by_one:
                     raise
                 write = self._one_by_one
-        return await self._once(load, write)
+        raise StoreUnavailable(f"postgres: not stored after {TRIES} tries in a row") from again
 
     async def _once(self, load: Load, write: Callable[[Connection, Load], Awaitable[_Tried]]) -> Stored:
         async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:

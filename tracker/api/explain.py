@@ -1,6 +1,5 @@
 """Which rule resolves a URL, and where its visitor would land."""
 
-import threading
 import time
 from typing import Any
 
@@ -10,11 +9,10 @@ from fastapi.concurrency import run_in_threadpool
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.api.answers import answer, read_json
 from tracker.api.things import body_of
-from tracker.cli import explain
+from tracker.domain.explanation import as_dict, explanation
 from tracker.errors import RejectedInput
 from tracker.settings import Settings
 
-_ONE = threading.Lock()  # LMDB must not be opened twice by one process
 PROPERTIES = {"url": {"type": "string"}, "headers": {"type": "object"}}
 
 
@@ -30,20 +28,16 @@ def routes(settings: Settings) -> APIRouter:
         headers = body.get("headers") or {}
         if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
             raise RejectedInput("invalid_headers", "headers must be an object of strings", field="headers")
-        return answer(await run_in_threadpool(_explain, settings, body["url"]))
+        host = next((value for name, value in headers.items() if name.lower() == "host"), "")
+        return answer(await run_in_threadpool(_explain, settings, body["url"], host))
 
     return router
 
 
-def _explain(settings: Settings, url: str) -> dict[str, Any]:
-    with _ONE:
-        return _explained(settings, url)
-
-
-def _explained(settings: Settings, url: str) -> dict[str, Any]:
+def _explain(settings: Settings, url: str, host: str) -> dict[str, Any]:
     table = RouteTable(settings.directory.routes, fallback=settings.fallback_url)
     table.refresh()
     try:
-        return explain.as_dict(explain.explanation(table, url, time.time_ns() // 1_000_000))
+        return as_dict(explanation(table, url, time.time_ns() // 1_000_000, host))
     finally:
         table.close()

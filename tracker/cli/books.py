@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sys
 from typing import Any
+from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
@@ -10,10 +12,13 @@ from rich.table import Table
 from tracker.adapters.audit import COUNTS
 from tracker.adapters.audit import audit as read_books
 from tracker.adapters.health import Check, examine
+from tracker.adapters.postgres_books import close_silent
+from tracker.adapters.postgres_session import PostgresSession
 from tracker.domain.books import State
-from tracker.errors import EXIT_CANNOT_TELL, EXIT_FAILED, StoreUnavailable
+from tracker.errors import EXIT_CANNOT_TELL, EXIT_FAILED, RejectedInput, StoreUnavailable
 from tracker.settings import Settings
 
+CLOSE_TIMEOUT_S = 10.0
 EXIT_CODES = {State.BALANCED: 0, State.IN_FLIGHT: 0, State.UNKNOWN: EXIT_CANNOT_TELL, State.UNBALANCED: EXIT_FAILED}
 STYLES = {
     "balanced": "green",
@@ -40,6 +45,31 @@ def audit(settings: Settings, as_json: bool) -> int:
     return max((EXIT_CODES[State(part["state"])] for part in (books, books["conversions"])), key=(0, EXIT_CANNOT_TELL, EXIT_FAILED).index)
 
 
+def close(settings: Settings, boot: str, reason: str) -> int:
+    """Close the books of a boot whose journal is gone for good; 1 when it is not silent or not open."""
+    try:
+        identity = UUID(boot).bytes
+    except ValueError:
+        raise RejectedInput("invalid_boot", f"{boot!r} is no boot; `turnout audit --json` names them", field="boot") from None
+    if not reason:
+        raise RejectedInput("invalid_reason", "--reason is required: it stays in the audit trail", field="reason")
+    closed = asyncio.run(_close(settings.dsn, identity, reason))
+    if closed is None:
+        Console(stderr=True).print("nothing closed: the boot is closed, unknown, or was heard of in the last minute", highlight=False)
+        return EXIT_FAILED
+    Console().print(f"closed: {closed['accepted']} accepted, {closed['unrecorded']} of them unrecorded", highlight=False)
+    return 0
+
+
+async def _close(dsn: str, boot: bytes, reason: str) -> dict[str, Any] | None:
+    session = PostgresSession(dsn, name="books")
+    try:
+        async with session.transaction(CLOSE_TIMEOUT_S) as connection:
+            return await close_silent(connection, boot, actor="cli", reason=reason)
+    finally:
+        session.drop()
+
+
 def doctor(settings: Settings, as_json: bool) -> int:
     """Print what was checked and what to change; 1 when something fails, 3 when something cannot be told, else 0."""
     checks = asyncio.run(examine(settings.dsn, settings.stream_url, settings.directory.root))
@@ -58,7 +88,7 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 
 def _print_books(books: dict[str, Any]) -> None:
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=200)  # a file or a pipe has no edge to cut at
     for title, part in (("clicks", books), ("conversions", books["conversions"])):
         table = Table("node", "boot", *(name.replace("_", " ") for name in COUNTS), "state", title=title, title_justify="left")
         for node in part["nodes"]:

@@ -2,47 +2,12 @@
 
 import sys
 import time
-from typing import Any
 
 import orjson
-from msgspec import Struct
 
 from tracker.adapters.lmdb_routes import RouteTable
-from tracker.domain.resolve import (
-    LINK_PATH,
-    NOT_STARTED,
-    OK,
-    OLD_HOST,
-    PAUSED,
-    Resolution,
-    RouteReader,
-    find_alias,
-    resolve,
-    slug_of,
-    split_absolute,
-)
-from tracker.domain.routes import ACTIVE, HostRoute
-from tracker.domain.urls import host_key, printable, target_key
+from tracker.domain.explanation import as_dict, explanation
 from tracker.settings import Settings
-
-WAYS = {
-    OK: "the destination",
-    PAUSED: "the fallback, because something is paused",
-    NOT_STARTED: "the fallback, because the campaign has not started",
-}
-
-
-class Explanation(Struct, frozen=True, kw_only=True):
-    """What a URL leads to. `destination` is None where the visitor gets a plain 404 page; macros stand unfilled in it."""
-
-    url: str
-    outcome: str
-    destination: str | None
-    link: str | None
-    campaign: str | None
-    partner: str | None
-    platform: str | None
-    steps: list[str]
 
 
 def explain(settings: Settings, url: str, as_json: bool) -> int:
@@ -56,101 +21,3 @@ def explain(settings: Settings, url: str, as_json: bool) -> int:
     numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(found.steps, 1))
     sys.stdout.write((orjson.dumps(as_dict(found)).decode() if as_json else numbered) + "\n")
     return 0
-
-
-def explanation(table: RouteReader, url: str, now_ms: int) -> Explanation:
-    """How `url` (or a path, then on no particular host) is resolved at `now_ms`. Pure."""
-    host, target = _request(url)
-    found = resolve(table, host, target, now_ms)
-    return Explanation(
-        url=url,
-        outcome=found.outcome,
-        destination=found.template.text if found.template else None,
-        link=found.link_slug or None,
-        campaign=found.campaign_slug or None,
-        partner=found.partner_slug or None,
-        platform=found.platform,
-        steps=steps(table, url, now_ms),
-    )
-
-
-def as_dict(found: Explanation) -> dict[str, Any]:
-    """For JSON."""
-    return {name: getattr(found, name) for name in found.__struct_fields__}
-
-
-def steps(table: RouteReader, url: str, now_ms: int) -> list[str]:
-    """The steps of resolving `url`, in plain words, in order. Pure."""
-    host, target = _request(url)
-    name = host_key(host)
-    bare = name.partition(":")[0]
-    registered = table.host(name) or table.host(bare)
-    found = resolve(table, host, target, now_ms)
-    return [
-        _host_step(name, registered),
-        _link_step(table, registered, target),
-        *_alias_step(table, name, bare, target, is_found=_is_new_link(table, registered, target)),
-        *_state_steps(found),
-        _landing(found),
-    ]
-
-
-def _request(url: str) -> tuple[bytes, bytes]:
-    data = url.strip().encode("utf-8", "surrogatepass")
-    if not data.startswith(b"/") and b"://" not in data:
-        data = b"http://" + data
-    host, target = split_absolute(b"", data) if not data.startswith(b"/") else (b"", data)
-    return host, printable(target)
-
-
-def _is_new_link(table: RouteReader, registered: HostRoute | None, target: bytes) -> bool:
-    is_old = registered is not None and registered.kind == OLD_HOST
-    return target.startswith(LINK_PATH) and not is_old and table.get_link(slug_of(target)) is not None
-
-
-def _host_step(name: str, registered: HostRoute | None) -> str:
-    if registered is None:
-        return f"{name or 'no host'}: not a registered old host, so it is a tracking host"
-    platform = f" of platform {registered.platform}" if registered.platform else ""
-    return f"{name}: registered {registered.kind} host{platform}, switch-over state {registered.state}"
-
-
-def _link_step(table: RouteReader, registered: HostRoute | None, target: bytes) -> str:
-    if not target.startswith(LINK_PATH):
-        return "The path is not /c/SLUG, so this is no new link"
-    if registered is not None and registered.kind == OLD_HOST:
-        return "Links of ours (/c/SLUG) do not work on a registered old host"
-    slug = slug_of(target)
-    if not slug:
-        return "There is no slug behind /c/, or more path behind the slug: no new link"
-    known = "is a link" if table.get_link(slug) else "is no link (slugs are matched exactly)"
-    return f"Slug {slug.decode('utf-8', 'replace')!r} {known}"
-
-
-def _alias_step(table: RouteReader, name: str, bare: str, target: bytes, *, is_found: bool) -> list[str]:
-    if is_found:
-        return []
-    key = target_key(target)
-    known = "is an alias" if find_alias(table, name, bare, key) else "is no alias, neither of this host nor of any host"
-    return [f"Old URL {key} {known}"]
-
-
-def _state_steps(found: Resolution) -> list[str]:
-    if found.link is None or found.campaign is None or found.partner is None:
-        return ["Nobody knows this URL: the click is recorded as an orphan"]
-    states = {
-        f"link {found.link_slug}": found.link.status,
-        f"campaign {found.campaign_slug}": found.campaign.status,
-        f"partner {found.partner_slug}": found.partner.status,
-        "the advertiser": found.campaign.advertiser_status,
-    }
-    lines = [f"Link {found.link_slug} of partner {found.partner_slug} for campaign {found.campaign_slug}"]
-    lines += [f"{name[:1].upper() + name[1:]} is {state}" for name, state in states.items() if state != ACTIVE]
-    return lines
-
-
-def _landing(found: Resolution) -> str:
-    if found.template is None:
-        return f"Outcome {found.outcome}: there is no fallback, so the visitor sees a plain 404 page"
-    way = WAYS.get(found.outcome, f"the fallback, because the outcome is {found.outcome}")
-    return f"Outcome {found.outcome}: the visitor lands on {way}: {found.template.text}"

@@ -1,8 +1,9 @@
 """The command line. Every command imports what it needs when it runs, so that no process loads another part's drivers."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -208,10 +209,16 @@ def explain(url: Annotated[str, typer.Argument(metavar="URL")], json: Json = Fal
 
 
 @app.command()
-def audit(json: Json = False) -> None:
+def audit(
+    json: Json = False,
+    close: Annotated[str | None, typer.Option("--close", metavar="BOOT", help="close a silent boot whose journal is gone for good")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="why, for the audit trail")] = "",
+) -> None:
     """The books: exit 0 balanced or in flight, 1 unbalanced, 3 unknown."""
     from tracker.cli import books
 
+    if close is not None:
+        raise typer.Exit(books.close(run.settings(), close, reason))
     raise typer.Exit(books.audit(run.settings(), as_json=json))
 
 
@@ -258,12 +265,29 @@ def exit_code(error: TurnoutError) -> int:
 
 
 def main() -> None:
-    """Run the command in `sys.argv`; an error of ours is one line on stderr."""
+    """Run the command in `sys.argv`; what goes wrong is one line on stderr, with a traceback only at TURNOUT_LOG_LEVEL=debug."""
     try:
+        _refuse_unreadable(sys.argv[1:])
         app()
     except TurnoutError as exc:
-        sys.stderr.write(f"error: {' '.join(str(exc).split())}\n")
-        sys.exit(exit_code(exc))
+        _fail(str(exc), exit_code(exc))
     except BrokenPipeError:  # `turnout … | head`
         sys.stderr.close()
         sys.exit(0)
+    except Exception as exc:
+        if os.environ.get("TURNOUT_LOG_LEVEL", "").lower() == "debug":
+            raise
+        _fail(f"a bug of ours: {type(exc).__name__}: {exc}; TURNOUT_LOG_LEVEL=debug shows where", errors.EXIT_FAILED)
+
+
+def _refuse_unreadable(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise RejectedInput("invalid_argument", f"the argument {argument!a} is not valid UTF-8") from None
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(code)

@@ -19,13 +19,13 @@ DRAIN_WAIT_S = 600.0
 
 
 def drain(settings: Settings, directory: str, *, as_json: bool) -> int:
-    """Ship what a dead node left in `directory`; 0 when PostgreSQL has all of it, 1 when some is still open or in use."""
+    """Ship what a dead node left in `directory`; 0 when PostgreSQL has all of it, 1 when some is open, in use or damaged."""
     with _Bar("shipping") as progress:
         done = asyncio.run(
             salvage.drain(Path(directory), settings.stream_url, shards=settings.stream_shards, wait_s=DRAIN_WAIT_S, progress=progress.step)
         )
     _tell(done, as_json=as_json)
-    return EXIT_FAILED if done.open or done.busy else 0
+    return EXIT_FAILED if done.open or done.busy or done.damaged or done.unclosed else 0
 
 
 def replay(settings: Settings, since: str, *, as_json: bool) -> int:
@@ -77,7 +77,9 @@ def _tell(done: salvage.Salvage, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(f"{len(done.boots)} boots, {done.batches} batches shipped, {done.open} not covered yet")
+    for boot in done.unclosed:
+        console.print(f"not closed in the books yet: boot {boot}")
     for path in done.busy:
         console.print(f"in use by a running process, which ships it itself: {path}")
     for path in done.damaged:
-        console.print(f"damaged, not read: {path}")
+        console.print(f"damaged or unreadable; keep the volume: {path}")

@@ -39,14 +39,16 @@ class Delta:
     last_seq: int = 0
     unrecorded: int = 0
     closed_seq: int | None = None
+    lost: SeqSet = field(default_factory=SeqSet)
 
-    def heard(self, accepted: int, last_seq: int, closed_seq: int | None, unrecorded: int) -> None:
+    def heard(self, accepted: int, last_seq: int, closed_seq: int | None, unrecorded: int, lost: SeqSet) -> None:
         """Take in what an entry says of its boot; entries may come in any order and more than once."""
         self.accepted = max(self.accepted, accepted)
         self.last_seq = max(self.last_seq, last_seq, closed_seq or 0)
         if closed_seq is not None:
             self.closed_seq = max(self.closed_seq or 0, closed_seq)
             self.unrecorded = max(self.unrecorded, unrecorded)
+            self.lost.update(lost)
 
     def fits(self, covered: SeqSet) -> bool:
         """Whether the split into `fresh` and `seen` is right for what is covered by now."""
@@ -61,6 +63,7 @@ class Account:
     node: str
     kind: str
     covered: SeqSet
+    lost: SeqSet
     accepted: int
     stored: int
     duplicate: int
@@ -81,6 +84,7 @@ class Report:
     accepted: int
     unrecorded: int
     held: SeqSet
+    lost: SeqSet
     closed: bool
     heard_at: datetime
 
@@ -107,9 +111,10 @@ class Verdict:
 
 
 def gaps(account: Account, report: Report | None) -> SeqSet:
-    """The seqs that were given and are not covered."""
+    """The seqs that were given, are not covered and were not given up."""
     last = max(account.last_seq, account.closed_seq or 0, report.last_seq if report else 0)
-    return SeqSet([(1, last + 1)]).minus(account.covered)
+    holes = SeqSet([(1, last + 1)]).minus(account.covered).minus(account.lost)
+    return holes.minus(report.lost) if report else holes
 
 
 def judge(account: Account, report: Report | None, in_stream: dict[int, int], now: datetime, *, stream_read: bool) -> Verdict:
@@ -139,8 +144,6 @@ def judge(account: Account, report: Report | None, in_stream: dict[int, int], no
     absent = accepted - account.stored - account.duplicate - account.rejected
     unrecorded = min(feared, max(absent, 0))  # a batch that was feared lost may have arrived after all
     absent -= unrecorded
-    if unrecorded and len(missing) <= unrecorded:
-        missing = SeqSet()  # these gaps are the unrecorded batches
     in_flight = _in_flight(absent, proved, missing, in_stream)
     is_silent = not is_closed and now - _heard(account, report) > SILENT_AFTER
     state = _state(in_flight, absent - in_flight, missing, is_unknown=is_silent or (not stream_read and (absent != 0 or not is_closed)))

@@ -1,9 +1,14 @@
-"""The counter page of a slot: 4 KB, preallocated and mapped, so that it survives `kill -9` and works on a full disk.
+"""The counter page of a slot: 4 KB, preallocated, so that it works on a full disk, and mapped from memory, so that it survives
+`kill -9` and a frozen disk cannot hold up whoever counts.
 
 It holds one line for each boot whose end is not yet in the books: last seq, records accepted, unrecorded and so on. A store into
-the mapping is all an update costs. Numbers are 8-byte aligned; a power cut may lose the last moments of them, a kill does not.
+the mapping is all an update costs. The mapping is a file in /dev/shm: a store into a mapped file of the journal's own disk blocks
+while that is frozen (its first store after each writeback is a page fault that waits). `copy_to_disk`, once a second in a thread,
+brings the page into the slot; after a reboot that copy is what there is, and the frames themselves carry the count of records.
 """
 
+import contextlib
+import hashlib
 import mmap
 import os
 import struct
@@ -15,6 +20,8 @@ _LINE = struct.Struct(
 )  # boot, state, last seq, accepted, unrecorded, answered at the deadline, refused by the hard flood limit
 _LINE_BYTES = 128
 LINES = PAGE_BYTES // _LINE_BYTES
+_IDENTITY = slice(112, 128)  # in the unused end of the first line: ties the page in memory to the one on disk
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - names there are ours by user and path, mode 600
 FREE, OPEN, CLOSED = 0, 1, 2
 
 
@@ -28,6 +35,11 @@ class CounterLine:
     ) -> None:
         self.boot, self._page, self._at = boot, page, at
         self.state, self.last_seq, self.accepted, self.unrecorded, self.late, self.flooded = values
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the numbers outlive this process."""
+        return self._page is not None
 
     def save(self) -> None:
         """Put the numbers into the page."""
@@ -56,12 +68,42 @@ class CounterPage:
 
     def __init__(self, path: Path) -> None:
         """Map the page, making it when it is not there. OSError when the disk is full and the page was never made."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = path
+        on_disk = self._prepare()
+        digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
+        self._shared: Path | None = SHARED_MEMORY / f"turnout-{os.getuid()}-{digest}"
         try:
-            os.posix_fallocate(descriptor, 0, PAGE_BYTES)  # space first: a mapped page without space is SIGBUS
-            self._map = mmap.mmap(descriptor, PAGE_BYTES)
+            self._map = _mapped(self._shared)
+        except OSError:  # no shared memory here: the page on disk itself
+            self._shared, self._map = None, _mapped(path)
+        if self._map[_IDENTITY] != on_disk[_IDENTITY]:  # a first use, a reboot, or another volume under this path
+            self._map[:] = on_disk
+        self._copied = bytes(self._map)
+
+    def _prepare(self) -> bytes:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, PAGE_BYTES)
+            page = os.pread(descriptor, PAGE_BYTES, 0)
+            if not any(page[_IDENTITY]):
+                os.pwrite(descriptor, os.urandom(16), _IDENTITY.start)
+                page = os.pread(descriptor, PAGE_BYTES, 0)
         finally:
             os.close(descriptor)
+        return page
+
+    def copy_to_disk(self) -> None:
+        """Bring the page into the slot if it changed. Blocks as long as the disk does; the space is there."""
+        page = bytes(self._map)
+        if self._shared is None or page == self._copied:
+            return
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.pwrite(descriptor, page, 0)
+            finally:
+                os.close(descriptor)
+            self._copied = page
 
     def lines(self) -> list[CounterLine]:
         """The lines in use: boots whose end is not in the books yet."""
@@ -82,4 +124,19 @@ class CounterPage:
         _LINE.pack_into(self._map, at, *values)
 
     def close(self) -> None:
+        """Let go of the page; what is in memory stays only while a boot in it waits for its end."""
+        self.copy_to_disk()
+        if self._shared is not None and not self.lines():
+            self._shared.unlink(missing_ok=True)
         self._map.close()
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if os.fstat(descriptor).st_uid != os.getuid():
+            raise PermissionError(f"{path} belongs to somebody else")
+        os.posix_fallocate(descriptor, 0, PAGE_BYTES)  # space first: a mapped page without space is SIGBUS
+        return mmap.mmap(descriptor, PAGE_BYTES)
+    finally:
+        os.close(descriptor)

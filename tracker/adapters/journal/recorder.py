@@ -6,20 +6,26 @@ Records join the open batch; the journal thread writes batches one after the oth
 import asyncio
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from tracker import wire
+from tracker.adapters.journal import shelf
 from tracker.adapters.journal.boot_log import BootLog
 from tracker.adapters.journal.segment import Header
 from tracker.adapters.journal.slot import Slot
 from tracker.adapters.journal.writer import Batch, JournalWriter
+from tracker.domain.intervals import SeqSet
 
 log = logging.getLogger(__name__)
 
 BATCH_MAX_RECORDS = 500  # × 8 KB is well below a frame's limit; and one stream entry stays near 64 KB in the usual case
-UNWRITTEN_MAX_BYTES = 64 * 1024 * 1024  # batches that no journal holds and Redis has not taken; beyond it the oldest are given up, counted
+QUEUE_MAX_BYTES = (
+    64 * 1024 * 1024
+)  # handed to the journal thread and not written; beyond it batches wait in the boot's memory, which is bounded
+REFUSED_DEADLINE_S = 0.025  # the longest wait of a visitor once the journal has refused, where there is no other deadline
 REWRITE_EVERY_S = 1.0
 
 
@@ -46,9 +52,11 @@ class Recorder:
         self._opened_at = 0.0
         self._flush_is_due = False
         self._unwritten: deque[Batch] = deque()  # sealed, in seq order, their write not finished
-        self._writing = 0
+        self._writing = self._queued_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writer: JournalWriter | None = None
+        self._rescue: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._rewriter = self._loop.call_later(REWRITE_EVERY_S, self._rewrite)
         if slot is not None:
             self.use(slot)
@@ -100,14 +108,33 @@ class Recorder:
         self._own.remember(batch)
         if self._ack == "memory":
             batch.answer()
-        if self._writer is None:
-            self._ship_unwritten(batch)
-            if batch.waiters:
-                self._unwritten.append(batch)
-            return
         self._unwritten.append(batch)
-        self._writing += 1
-        self._writer.submit(batch)
+        if self._writer is None:
+            self._refused([batch])
+        elif self._queued_bytes < QUEUE_MAX_BYTES:  # else `_rewrite` hands it on when the disk moves again
+            self._hand_on(batch)
+
+    def _hand_on(self, batch: Batch) -> None:
+        if self._writer is not None:
+            batch.writing = True
+            self._writing += 1
+            self._queued_bytes += len(batch.frame)
+            self._writer.submit(batch)
+
+    def _refused(self, group: list[Batch]) -> None:
+        """No journal takes these: Redis is waited for, but nobody waits for ever."""
+        for batch in group:
+            self._ship_unwritten(batch)
+        if not self._deadline_s and any(batch.waiters for batch in group):
+            self._loop.call_later(REFUSED_DEADLINE_S, self._let_go, group)
+
+    def _let_go(self, group: list[Batch]) -> None:
+        for batch in group:
+            if batch.waiters:
+                self._own.line.late += len(batch.waiters)
+                self._own.line.save()
+                self._own.let_go(batch.seq)
+                batch.answer()
 
     # -- the thread's answers
 
@@ -119,12 +146,17 @@ class Recorder:
 
     def _written(self, group: list[Batch], path: Path | None, error: OSError | None) -> None:
         self._writing -= len(group)
+        now = time.time()
         for batch in group:
+            batch.writing = False
+            self._queued_bytes -= len(batch.frame)
             if error is None and path is not None:
-                self._own.journaled(batch, path)
+                self._own.journaled(batch, path, now)
                 if self._ack != "redis":
                     batch.answer()
-            self._ship_unwritten(batch)
+                self._ship_unwritten(batch)
+        if error is not None:
+            self._refused(group)
         while self._unwritten and not self._unwritten[0].waiters:
             self._unwritten.popleft()
         if self._records and not self._writing:
@@ -151,11 +183,8 @@ class Recorder:
         for batch in self._unwritten:
             if batch.opened_at > due:
                 break
-            if batch.waiters:
-                self._own.line.late += len(batch.waiters)
-                self._own.line.save()
-                batch.answer()
-                self._ship_unwritten(batch)
+            self._let_go([batch])
+            self._ship_unwritten(batch)
         while self._unwritten and not self._unwritten[0].waiters:
             self._unwritten.popleft()
         if self._unwritten or self._records:
@@ -166,15 +195,38 @@ class Recorder:
     def _rewrite(self) -> None:
         """Give batches that only memory and Redis hold another chance to get into the journal."""
         self._rewriter = self._loop.call_later(REWRITE_EVERY_S, self._rewrite)
-        if self._writer is None or self._writing:  # what is being written may be what memory holds
+        if self._writer is None:
             return
         for batch in self._own.unjournaled():
-            self._writing += 1
-            self._writer.submit(batch)
+            if not batch.writing and self._queued_bytes < QUEUE_MAX_BYTES:
+                self._hand_on(batch)
+        if self._rescue is None or self._rescue.done():
+            suspects = self._own.suspects()
+            self._rescue = self._loop.create_task(self._rewrite_suspects(suspects)) if suspects else None
+
+    async def _rewrite_suspects(self, suspects: list[tuple[Path, SeqSet]]) -> None:
+        """Write anew what a segment held whose sync failed; it is put aside when nothing depends on it any more."""
+        for path, seqs in suspects:
+            if not seqs:
+                self._own.drop(path)
+                await asyncio.to_thread(shelf.retire, path)
+            for stored in await asyncio.to_thread(shelf.read_suspect, path, seqs):
+                batch = Batch(stored.seq, stored.records, stored.accepted, stored.frame, 0.0, [])
+                batch.journaled = batch.shipping = True  # once before: it is not counted again
+                self._hand_on(batch)
+
+    def is_alive(self) -> bool:
+        """Whether the journal thread, if there is one, runs."""
+        return self._writer is None or self._writer.is_alive() or self._is_closing
+
+    def current(self) -> Path | None:
+        """The segment that is being written."""
+        return self._writer.current if self._writer is not None else None
 
     async def close(self, wait_s: float) -> None:
         """Seal and write all there is, waiting up to `wait_s` for the disk. Afterwards no `add`."""
         self._seal()
+        self._is_closing = True
         if self._writer is not None:
             self._writer.stop()
             await asyncio.to_thread(self._writer.join, wait_s)

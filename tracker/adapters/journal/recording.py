@@ -11,7 +11,7 @@ from pathlib import Path
 from tracker import wire
 from tracker.adapters.journal import slot as slots
 from tracker.adapters.journal.boot_log import BootLog
-from tracker.adapters.journal.counter_page import CounterLine
+from tracker.adapters.journal.counter_page import CounterLine, CounterPage
 from tracker.adapters.journal.recorder import Recorder, new_boot
 from tracker.adapters.journal.shipper import Policy, Shipper
 from tracker.adapters.journal.stream_link import StreamLink
@@ -51,7 +51,7 @@ class Recording:
         self.shipper.own = self._own
         self._recorder: Recorder | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.has_journal = False
+        self._slot: slots.Slot | None = None
 
     async def start(self) -> None:
         """Take a slot and begin. Without disk space: go on in memory and Redis, and try again every JOURNAL_RETRY_S."""
@@ -60,16 +60,18 @@ class Recording:
             self._own, None, self.shipper.offer, ack=options.ack, deadline_s=options.deadline_s, segment_bytes=options.segment_bytes
         )
         self.add: Callable[[wire.Record, Callable[[], None]], None] = self._recorder.add
-        if not self._try_journal():
+        self.shipper.current = self._recorder.current
+        self._try_journal()
+        if not self.line.is_kept:
             self._tasks.append(asyncio.create_task(self._retry_journal(), name="journal-retry"))
         self._tasks.append(asyncio.create_task(self.shipper.run(), name="shipper"))
 
-    def _try_journal(self) -> bool:
+    def _try_journal(self) -> None:
         try:
             slot = slots.acquire(self._options.root)
         except OSError as exc:
             log.error("journal.no_slot", extra={"root": str(self._options.root), "error": exc.strerror or str(exc)})
-            return False
+            return
         try:
             page = slot.open_page()
         except OSError as exc:
@@ -77,17 +79,24 @@ class Recording:
             page = None
         self.shipper.hold(slot, is_own=True)
         self._own.directory = slot.directory
-        if page is not None and not self.line.attach(page):
-            log.error("journal.counter_page_full", extra={"slot": str(slot.directory)})
+        self._slot = slot
+        self._attach(page)
         if self._recorder is not None:
             self._recorder.use(slot)
-        self.has_journal = True
-        return True
+
+    def _attach(self, page: CounterPage | None) -> None:
+        if page is not None and not self.line.attach(page):
+            log.error("journal.counter_page_full", extra={"slot": str(self._own.directory)})
 
     async def _retry_journal(self) -> None:
-        while not self.has_journal:
+        """Until there is a journal, and a line on its counter page: both may have to wait for disk space, or for old boots to be closed."""
+        while not self.line.is_kept:
             await asyncio.sleep(JOURNAL_RETRY_S)
-            self._try_journal()
+            if self._slot is None:
+                self._try_journal()
+                continue
+            with contextlib.suppress(OSError):
+                self._attach(self._slot.open_page())
 
     @property
     def journaled_records(self) -> int:
@@ -99,6 +108,8 @@ class Recording:
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return task.exception()
+        if self._recorder is not None and not self._recorder.is_alive():
+            return RuntimeError("the journal thread has ended")
         return None
 
     async def stop(self, wait_s: float) -> None:

@@ -11,23 +11,26 @@ from tracker import wire
 from tracker.adapters.journal import slot as slots
 from tracker.adapters.journal.segment import KINDS, SUFFIX, SegmentReader, Stored
 from tracker.adapters.journal.shipper import ENTRY_BYTES, WINDOW_BYTES, Policy, Shipper
-from tracker.adapters.journal.stream_link import StreamLink
-from tracker.errors import CorruptData, RejectedInput
+from tracker.adapters.journal.stream_link import StreamLink, stream_id_key
+from tracker.errors import CorruptData, RejectedInput, StreamUnavailable
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+ACK_WAIT_S = 300.0
 Progress = Callable[[int, int], None]  # batches done, batches in all
 
 
 @dataclass(slots=True)
 class Salvage:
-    """What came of it. `busy`: slots a running process still holds. `open`: batches not covered when the time was up."""
+    """What came of it. `busy`: slots a running process still holds. `open`: batches not covered when the time was up, `unclosed`: boots
+    that were not closed by then. `damaged`: files, or parts of them put aside, that could not be read."""
 
     boots: list[str] = field(default_factory=list)
     batches: int = 0
     records: int = 0
     open: int = 0
+    unclosed: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ async def _drain_root(kind: str, root: Path, redis_url: str, shards: int, wait_s
     total.busy += [str(path) for path in sorted(root.glob("slot-*")) if path not in mine and any(path.glob(f"*{SUFFIX}"))]
     await shipper.adopt_orphans()
     boots = shipper.logs()
+    total.damaged += [str(path) for held in shipper.held for path in (*held.damaged, *held.unread)]
     batches = sum(len(boot.on_disk) for boot in boots)
     task = asyncio.create_task(shipper.run(), name="drain")
     deadline = time.monotonic() + wait_s
@@ -82,6 +86,7 @@ async def _drain_root(kind: str, root: Path, redis_url: str, shards: int, wait_s
     total.batches += batches
     total.records += sum(boot.accounted() for boot in boots)
     total.open += sum(len(boot.held()) for boot in boots)
+    total.unclosed += [boot.boot.hex() for boot in boots if not boot.is_in_the_books()]
 
 
 async def replay(directory: Path, redis_url: str, *, since: float, shards: int, progress: Progress) -> Salvage:
@@ -132,5 +137,10 @@ def _entry(reader: SegmentReader, run: list[Stored]) -> wire.Entry:
 
 
 async def _until_acked(link: StreamLink, key: str, stream_id: bytes) -> None:
-    while not (await link.position(key)).has_acked(stream_id):
+    deadline = time.monotonic() + ACK_WAIT_S
+    while not (await link.position(key)).has_acked(stream_id_key(stream_id)):
+        if time.monotonic() > deadline:
+            raise StreamUnavailable(
+                f"the click writers did not take what was sent within {ACK_WAIT_S:.0f} s; is `turnout work clicks` running?"
+            )
         await asyncio.sleep(POLL_S)

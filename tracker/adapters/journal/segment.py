@@ -76,13 +76,16 @@ class SegmentReader:
         with path.open("rb") as file:
             self.header, self.good_bytes = Header.read(file.read(512))
         self._places: dict[int, tuple[int, int]] = {}
-        self.records = 0
+        self.records = self._seen_bytes = 0
         self.extend()
 
     def extend(self) -> None:
-        """Look for further frames behind the last good one."""
+        """Look for further frames behind the last good one, if the file has grown since the last look."""
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
+            if size <= self._seen_bytes:
+                return
+            self._seen_bytes = size
             while self.good_bytes < size:
                 file.seek(self.good_bytes)
                 if not self._scan(file.read(_CHUNK_BYTES)):
@@ -132,23 +135,17 @@ class SegmentReader:
         return Stored(seq, found.records, found.accepted, frame)
 
 
-def open_segment(path: Path) -> SegmentReader | None:
-    """A reader of `path`; None when it cannot be read now."""
-    try:
-        return SegmentReader(path)
-    except (OSError, CorruptData):
-        return None
-
-
-def quarantine_tail(reader: SegmentReader) -> int:
-    """Copy the bytes behind the clean prefix aside (`.damaged`) and cut them off; returns how many. Only for segments nobody writes."""
-    excess = reader.damaged_bytes()
-    if excess == 0:
-        return 0
+def quarantine_tail(reader: SegmentReader) -> tuple[int, bool]:
+    """Copy the bytes behind the clean prefix aside (`.damaged`) and cut them off: how many there were, and whether they were more than
+    a torn or empty end. Only for segments nobody writes. OSError when the disk does not let us; nothing is cut then.
+    """
+    if reader.damaged_bytes() == 0:
+        return 0, False
     with reader.path.open("r+b") as file:
         file.seek(reader.good_bytes)
         tail = file.read()
-        if tail.strip(b"\0"):
+        is_junk = bool(tail.strip(b"\0"))
+        if is_junk:
             reader.path.with_suffix(".damaged").write_bytes(tail)
         file.truncate(reader.good_bytes)
-    return len(tail)
+    return len(tail), is_junk

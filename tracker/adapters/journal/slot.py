@@ -1,5 +1,6 @@
 """Journal slots: `slot-0`, `slot-1` … below one directory, each used by the one process that holds its lock."""
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Collection, Iterator
@@ -69,7 +70,8 @@ def take_over(root: Path, mine: Collection[Path] = ()) -> Iterator[Slot]:
         slot = _try_lock(directory)
         if slot is None:
             continue
-        slot.open_page()
+        with contextlib.suppress(OSError):  # no space for a page: what the segments hold can be shipped without
+            slot.open_page()
         if slot.is_empty():
             slot.release()
         else:

@@ -32,8 +32,8 @@ class StreamPosition:
     run_id: bytes
     last_id: bytes | None
     entries_added: int
-    delivered_id: bytes | None
-    oldest_pending_id: bytes | None
+    delivered: tuple[int, int] | None
+    oldest_pending: tuple[int, int] | None
 
     def has_lost(self, before: "StreamPosition | None", last_sent: bytes | None) -> bool:
         """Whether this is not a later state of the stream seen `before`, or lacks what was sent last."""
@@ -41,13 +41,11 @@ class StreamPosition:
             return True
         return before is not None and (self.run_id != before.run_id or self.entries_added < before.entries_added)
 
-    def has_acked(self, stream_id: bytes) -> bool:
-        """Whether the writers' group was given this entry and has acked it."""
-        if self.delivered_id is None:
+    def has_acked(self, key: tuple[int, int]) -> bool:
+        """Whether the writers' group was given this entry and has acked it (or it is older than all that are unacked)."""
+        if self.delivered is None or key > self.delivered:
             return False
-        at = stream_id_key(stream_id)
-        is_pending = self.oldest_pending_id is not None and at >= stream_id_key(self.oldest_pending_id)
-        return at <= stream_id_key(self.delivered_id) and not is_pending
+        return self.oldest_pending is None or key < self.oldest_pending
 
 
 class StreamLink:
@@ -109,13 +107,12 @@ class StreamLink:
             # last-delivered before pending: an entry taken between the two is then not mistaken for an acked one
             groups = await self._raw_ask(client.execute_command("XINFO", "GROUPS", key))
             stream = await self._raw_ask(client.execute_command("XINFO", "STREAM", key))
-            pending = await self._raw_ask(client.execute_command("XPENDING", key, wire.GROUP)) if groups else None
-        except ResponseError:  # no such key, or no such group
+        except ResponseError:  # no such key
             return StreamPosition(run_id, None, 0, None, None)
-        group = _named(groups, wire.GROUP)
-        return StreamPosition(
-            run_id, _field(stream, "last-generated-id"), int(_field(stream, "entries-added") or 0), group, _oldest(pending)
-        )
+        delivered = _named(groups, wire.GROUP)
+        pending = await self._raw_ask(client.execute_command("XPENDING", key, wire.GROUP)) if delivered else None
+        added = int(_field(stream, "entries-added") or 0)
+        return StreamPosition(run_id, _bytes(_field(stream, "last-generated-id")), added, _key(delivered), _key(_oldest(pending)))
 
     async def _raw_ask(self, command: Awaitable[Any]) -> Any:
         try:
@@ -138,13 +135,20 @@ def _field(answer: Any, name: str) -> Any:
 
 
 def _named(groups: Any, name: str) -> bytes | None:
+    """The last-delivered id of a group; None when there is no such group."""
     for group in groups:
         if _field(group, "name") in (name, name.encode()):
-            found = _field(group, "last-delivered-id")
-            return found if isinstance(found, bytes) or found is None else str(found).encode()
+            return _bytes(_field(group, "last-delivered-id"))
     return None
 
 
 def _oldest(pending: Any) -> bytes | None:
-    oldest = pending.get("min") if isinstance(pending, dict) else (pending[1] if pending else None)
-    return oldest if isinstance(oldest, bytes) or oldest is None else str(oldest).encode()
+    return _bytes(pending.get("min") if isinstance(pending, dict) else (pending[1] if pending else None))
+
+
+def _bytes(text: Any) -> bytes | None:
+    return text if isinstance(text, bytes) or text is None else str(text).encode()
+
+
+def _key(stream_id: bytes | None) -> tuple[int, int] | None:
+    return None if stream_id is None else stream_id_key(stream_id)

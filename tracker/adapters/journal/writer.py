@@ -30,11 +30,11 @@ class _SyncError(OSError):
 class Batch:
     """One sealed batch on its way: encoded, numbered, with those who wait for it. Used by the event loop; the thread reads `frame`."""
 
-    __slots__ = ("accepted", "frame", "journaled", "opened_at", "records", "seq", "shipping", "waiters")
+    __slots__ = ("accepted", "frame", "journaled", "opened_at", "records", "seq", "shipping", "waiters", "writing")
 
     def __init__(self, seq: int, records: int, accepted: int, frame: bytes, opened_at: float, waiters: list[Callable[[], None]]) -> None:
         self.seq, self.records, self.accepted, self.frame, self.opened_at, self.waiters = seq, records, accepted, frame, opened_at, waiters
-        self.journaled = self.shipping = False
+        self.journaled = self.shipping = self.writing = False
 
     def answer(self) -> None:
         """Tell everybody who waits, once."""
@@ -73,6 +73,11 @@ class JournalWriter(threading.Thread):
         self._retry_at = 0.0
         self._error: OSError | None = None
         self._stopping = False
+
+    @property
+    def current(self) -> Path | None:
+        """The segment that is being written."""
+        return self._path
 
     def submit(self, batch: Batch) -> None:
         """Queue a batch; never blocks."""
@@ -165,7 +170,7 @@ class JournalWriter(threading.Thread):
             os.ftruncate(descriptor, good)
             if good <= self._header_bytes:
                 path.unlink()
-        os.close(descriptor)
+        _close(descriptor)
         if isinstance(exc, _SyncError):
             # Linux may have marked the lost pages clean: a second fsync would "succeed". Nothing in this file can be trusted.
             self._on_abandoned(path)
@@ -178,8 +183,13 @@ class JournalWriter(threading.Thread):
         except OSError as exc:
             self._refuse(exc)
             return
-        os.close(self._descriptor)
+        _close(self._descriptor)
         self._descriptor, self._path, self._bytes, self._good_bytes = -1, None, 0, 0
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # the descriptor is gone either way; what it says of lost writes was said by fdatasync
+        os.close(descriptor)
 
 
 def _sync(descriptor: int) -> None:

@@ -1,0 +1,104 @@
+"""Parked postbacks, tried again: what cannot be settled yet is put off in one statement, each order else has its own transaction."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from tracker.adapters import postgres_conversions_sql as sql
+from tracker.adapters.postgres_conversions import settle
+from tracker.adapters.postgres_pool import AGAIN, BAD_VALUE, OUTAGE, Connection, Database
+from tracker.domain import attribution, click_id
+from tracker.domain.postback import Postback, Verdict, from_row
+
+log = logging.getLogger(__name__)
+
+SWEEP_ROUND = 500
+TOGETHER = 20  # postbacks of one order in a transaction: a live postback of that order waits no longer than these take
+ORDER_TIMEOUT_S = 10.0
+Order = tuple[int, str, str]  # advertiser, goal, txid
+
+
+@dataclass(slots=True)
+class Round:
+    """What a round did: how many due postbacks it looked at, the verdicts of those settled, and how many raised an error."""
+
+    looked_at: int = 0
+    settled: list[Verdict] = field(default_factory=list)
+    failed: int = 0
+
+
+async def sweep_round(database: Database, *, limit: int = SWEEP_ROUND) -> Round:
+    """Try the parked postbacks that are due, at most `limit`. Any number of sweepers may run at once.
+
+    Of an order with a postback that is due all are tried, in the order in which they happened. A postback that raises an
+    error is logged and put off, and holds up no other. Raises StoreUnavailable; what is settled by then stays so.
+    """
+    now = datetime.now(UTC)
+    due = [from_row(row) for row in await database.fetch(sql.TO_TRY, now, limit)]
+    found = Round(looked_at=len(due))
+    ready = await _settleable(database, due, now)
+    await _defer(database, [postback for postback in due if postback.postback_id not in ready], now)
+    orders = dict.fromkeys(_order(postback) for postback in due if postback.postback_id in ready)
+    for order in orders:
+        await _settle_order(database, order, found)
+    return found
+
+
+def _order(postback: Postback) -> Order:
+    return postback.advertiser_id, postback.goal, postback.txid
+
+
+async def _settleable(database: Database, due: Sequence[Postback], now: datetime) -> set[UUID]:
+    """Those worth a transaction of their own: something is there to go by, or their time is over."""
+    sure = {p.postback_id for p in due if p.coupon or not p.click_id or (p.parked_until and p.parked_until <= now)}
+    unsure = [p for p in due if p.postback_id not in sure]
+    if not unsure:
+        return sure
+    columns = [(p.postback_id, _number(p.click_id or ""), p.click_id, p.advertiser_id, p.goal, p.txid) for p in unsure]
+    rows = await database.fetch(sql.SETTLEABLE, *map(list, zip(*columns, strict=True)))
+    return sure | {row["postback_id"] for row in rows}
+
+
+def _number(text: str) -> UUID | None:
+    raw = click_id.from_any(text)
+    return UUID(bytes=raw) if raw else None
+
+
+async def _defer(database: Database, postbacks: Sequence[Postback], now: datetime) -> None:
+    if postbacks:
+        times = [now + attribution.retry_after(postback.tries) for postback in postbacks]
+        async with database.connection() as connection:
+            await connection.execute(sql.DEFER, [postback.postback_id for postback in postbacks], times)
+
+
+async def _settle_order(database: Database, order: Order, found: Round) -> None:
+    """Settle what can be of one order, 20 a transaction; again while that brings others of it along."""
+
+    async def work(connection: Connection) -> list[Verdict | None]:
+        rows = await connection.fetch(sql.PARKED_OF_ORDER, *order, TOGETHER)
+        return [await _isolated(connection, row) for row in rows]
+
+    while True:
+        tried = await database.transaction(work, timeout_s=ORDER_TIMEOUT_S)
+        settled = [verdict for verdict in tried if verdict and verdict.outcome != "parked"]
+        found.settled += settled
+        if not settled or len(settled) == len(tried) < TOGETHER:
+            found.failed += sum(verdict is None for verdict in tried)
+            return
+
+
+async def _isolated(connection: Connection, row: Any) -> Verdict | None:
+    """The verdict on one row; None when it raised an error, which is logged, and the row put off."""
+    now = datetime.now(UTC)
+    try:
+        async with connection.transaction():  # a savepoint: an error takes this postback's writes back, and no other's
+            return await settle(connection, from_row(dict(row)), now=now)
+    except Exception as exc:
+        if isinstance(exc, (*OUTAGE, *AGAIN)) and not isinstance(exc, BAD_VALUE):
+            raise
+        log.exception("parked_sweeper.postback_failed", extra={"postback_id": str(row["postback_id"])})
+    await connection.execute(sql.DEFER, [row["postback_id"]], [now + attribution.retry_after(row["tries"])])
+    return None
