@@ -12,13 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tracker.domain import money
+from tracker.domain.urls import host_key
 from tracker.errors import RejectedInput
 
 URL_MAX = 2048
 TEXT_MAX = 255
 LINKS_MAX = 1000  # in one request
 SLUG = re.compile(r"[a-z0-9_-]{1,64}")
-HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:\d{1,5})?")
+HOST = re.compile(r"(?=[^:]{1,253}(:|$))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?")
+PORT_MAX = 65535
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)  # with room for time zones and windows on both sides
+DEPTH_MAX = 32  # of nested settings and rules; JSON libraries give up at some hundreds
 CURRENCY = re.compile(r"[A-Z]{3}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -125,10 +129,20 @@ def currency(value: Any) -> str:
 
 
 def host(value: Any) -> str:
-    """A host name, lower-cased; a port is kept."""
-    if not isinstance(value, str) or not HOST.fullmatch(value.lower().rstrip(".")):
+    """A host name as it is compared: lower-case, in IDNA form; a port is kept unless it is 80 or 443."""
+    if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a host name such as shop.example")
-    return value.lower().rstrip(".")
+    found = host_key(value.encode("utf-8", "surrogatepass"))
+    if not HOST.fullmatch(found) or int(found.partition(":")[2] or 0) > PORT_MAX:
+        raise ValueError("must be a host name such as shop.example")
+    return found
+
+
+def domain(value: Any) -> str:
+    """A host name that deep links may lead to, in IDNA form: any port is meant, so none may be named."""
+    if isinstance(value, str) and ":" in value:
+        raise ValueError("must be host names without a port or a scheme, such as shop.example; every port is meant")
+    return host(value)
 
 
 def hosts(value: Any) -> list[str]:
@@ -137,18 +151,21 @@ def hosts(value: Any) -> list[str]:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list) or len(value) > 1000:
         raise ValueError('must be a list of host names such as ["shop.example"]')
-    return list(dict.fromkeys(host(item) for item in value))
+    return list(dict.fromkeys(domain(item) for item in value))
 
 
 def instant(value: Any) -> datetime:
-    """An instant in ISO 8601; without an offset it is UTC."""
+    """An instant in ISO 8601, of the years 1970 to 9998; without an offset it is UTC."""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        at = at and (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC))
+    except (ValueError, OverflowError):
         at = None
     if at is None:
         raise ValueError("must be a date or an instant such as 2026-01-31T12:00:00Z")
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    if not EARLIEST <= at < LATEST:
+        raise ValueError("must be of the years 1970 to 9998")
+    return at
 
 
 def days(value: Any) -> int:
@@ -160,12 +177,26 @@ def days(value: Any) -> int:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """A JSON object."""
+    """A JSON object, nested at most 32 deep."""
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")  # noqa: TRY004 - bad input, not a bug
+    if _is_deeper(value, DEPTH_MAX):
+        raise ValueError(f"must not be nested more than {DEPTH_MAX} deep")
     if "\x00" in repr(value) or "\\x00" in repr(value) or SURROGATE.search(repr(value)):
         raise ValueError("must not contain NUL or broken characters")
     return value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether objects and arrays stand in one another more than `limit` deep. Level by level: recursion is what must not happen."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer) if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def email(value: Any) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections import Counter
 
-from tracker.adapters.postgres_conversions import SWEEP_ROUND, sweep_round
+from tracker.adapters.postgres_parked import SWEEP_ROUND, sweep_round
 from tracker.adapters.postgres_pool import Database
 from tracker.errors import StoreUnavailable
 from workers.metrics import SweeperMetrics
@@ -17,10 +17,11 @@ OUTAGE_PAUSE_S = 2.0
 
 
 async def sweep(database: Database, stop: asyncio.Event, metrics: SweeperMetrics, *, pause_s: float = PAUSE_S) -> None:
-    """Try due postbacks, 500 a transaction, until `stop` is set.
+    """Try due postbacks, up to 500 a round and an order a transaction, until `stop` is set.
 
     Each is decided by the same code as when it arrived, in the transaction that finishes its row: a crash costs a repeat,
-    never a second conversion. Any number of sweepers may run. An outage of PostgreSQL is waited out.
+    never a second conversion. One that raises an error is logged and put off. Any number of sweepers may run. An outage of
+    PostgreSQL is waited out.
     """
     while not stop.is_set():
         wait_s = pause_s
@@ -36,11 +37,10 @@ async def sweep(database: Database, stop: asyncio.Event, metrics: SweeperMetrics
 
 async def sweep_once(database: Database, metrics: SweeperMetrics) -> int:
     """One round; returns how many postbacks were looked at (0 … 500)."""
-    verdicts = await sweep_round(database)
-    outcomes = Counter(verdict.outcome for verdict in verdicts)
-    settled = {outcome: count for outcome, count in outcomes.items() if outcome != "parked"}
+    found = await sweep_round(database)
+    settled = dict(Counter(verdict.outcome for verdict in found.settled))
     for outcome, count in settled.items():
         metrics.settled.labels(outcome).inc(count)
     if settled:
         log.info("parked_sweeper.settled", extra={"outcomes": settled})
-    return len(verdicts)
+    return found.looked_at

@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -78,10 +79,6 @@ async def test_a_report_merges_clicks_and_money(api: Api, shop: Shop) -> None:
     assert (await api.admin("GET", f"/api/v1/reports?{asked}&filter[partner]=nobody")).json()["totals"]["clicks"] == 0
     text = await api.admin("GET", f"/api/v1/reports?{asked}&group_by=partner,day&format=csv")
     assert text.text.splitlines()[1] == f"ada,{today},7,5,2,30.00,3.00,EUR,EUR"
-    await _sale(api, shop, "4", "5", currency="USD")
-    mixed = (await api.admin("GET", f"/api/v1/reports?{asked}&group_by=partner")).json()["rows"][0]
-    assert mixed["revenue"] is None
-    assert mixed["revenue_by_currency"] == {"EUR": "30.00", "USD": "5.00"}
     for query in (
         "group_by=colour",
         "metrics=x",
@@ -93,6 +90,51 @@ async def test_a_report_merges_clicks_and_money(api: Api, shop: Shop) -> None:
         "q=1",
     ):
         assert (await api.admin("GET", f"/api/v1/reports?{query}")).status_code == 422, query
+
+
+async def test_a_group_of_two_currencies_has_a_row_for_each_and_its_clicks_once(api: Api, shop: Shop) -> None:
+    await shop.execute(
+        "INSERT INTO daily_stats (day, slot, campaign, partner, clicks, unique_clicks, total) VALUES (current_date, 0, 1, 1, 7, 5, 9)"
+    )
+    for txid, amount, currency in (("1", "10", "EUR"), ("2", "20", "EUR"), ("3", "5", "USD")):
+        await _sale(api, shop, txid, amount, currency=currency)
+    report = (await api.admin("GET", "/api/v1/reports?group_by=partner&metrics=clicks,conversions,revenue,payout")).json()
+    eur = {"conversions": 2, "revenue": "30.00", "currency": "EUR", "payout": "3.00", "payout_currency": "EUR"}
+    usd = {"conversions": 1, "revenue": "5.00", "currency": "USD", "payout": "0.50", "payout_currency": "USD"}
+    assert report == {
+        "rows": [{"partner": "ada", "clicks": 7} | eur, {"partner": "ada", "clicks": 0} | usd],
+        "totals": {"clicks": 7, "conversions": 3},
+        "totals_by_currency": [eur, usd],
+    }
+    text = (await api.admin("GET", "/api/v1/reports?group_by=partner&metrics=clicks,revenue&format=csv")).text
+    assert text.splitlines()[1:] == ["ada,7,30.00,EUR", "ada,0,5.00,USD"]
+    for metrics, expected in (("conversions", {"conversions": 3}), ("clicks", {"clicks": 7})):
+        report = (await api.admin("GET", f"/api/v1/reports?group_by=partner&metrics={metrics}")).json()
+        assert report == {"rows": [{"partner": "ada"} | expected], "totals": expected}
+
+
+async def test_no_sum_is_too_large(api: Api, shop: Shop) -> None:
+    sale = await _sale(api, shop, "1", "10")
+    await shop.execute("UPDATE conversions SET amount_micros = 9e18 WHERE id = $1", UUID(sale))
+    other = await _sale(api, shop, "2", "10")
+    await shop.execute("UPDATE conversions SET amount_micros = 9e18 WHERE id = $1", UUID(other))
+    assert (await api.admin("GET", "/api/v1/reports")).json()["totals"]["revenue"] == "18000000000000.00"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "reports?filter[partner]=%00",
+        "reports?from=9999-12-31&to=9999-12-31",
+        "reports?from=0001-01-01&tz=Asia/Tokyo",
+        "conversions?to=9999-12-31",
+        "conversions?from=0001-01-01T00:00:00%2B14:00",
+        "conversions?to=9999-12-31T23:59:59-14:00",
+    ],
+)
+async def test_no_question_is_too_strange_for_an_answer(api: Api, path: str) -> None:
+    answer = await api.admin("GET", f"/api/v1/{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), answer.text
 
 
 async def test_without_postgresql_everything_answers_503_and_says_when_to_come_back(tmp_path: Path) -> None:
@@ -107,6 +149,7 @@ async def test_without_postgresql_everything_answers_503_and_says_when_to_come_b
         assert (await api.call("some-key", "GET", "/api/v1/links")).status_code == 503
         assert (await api.get("/pixel.gif", pixel_key="x")).status_code == 200
         assert (await client.get("/healthz")).status_code == 200
+        assert [(await client.head(path)).status_code for path in ("/healthz", "/readyz")] == [200, 503]
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/metrics")).status_code == 200
 

@@ -49,8 +49,8 @@ async def test_another_amount_keeps_the_first_and_is_shown(api: Api, shop: Shop)
     assert second.json()["duplicate"] is True
     assert second.json()["conversion_id"] == first["conversion_id"]
     status = (await api.get("/postback/status", token=shop.token, txid="A-1")).json()
-    assert [p["outcome"] for p in status["postbacks"]] == ["attributed", "conflict"]
-    assert "60.00 EUR" in status["postbacks"][1]["reason"]
+    assert [p["outcome"] for p in status["postbacks"]] == ["conflict", "attributed"]
+    assert "60.00 EUR" in status["postbacks"][0]["reason"]
     assert status["conversions"][0]["amount"] == "50.00"
 
 

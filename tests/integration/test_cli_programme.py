@@ -77,6 +77,13 @@ def test_a_programme_is_set_up_on_the_command_line(turnout: Turnout) -> None:
         (("work", "nonsense"), {}, 2),
         (("key", "create", "--role", "king"), {}, 2),
         (("report", "--group-by", "colour"), {}, 2),
+        (("report", "--from", "9999-12-31", "--to", "9999-12-31"), {}, 2),
+        (("report", "--filter", "partner=\udcff"), {}, 2),
+        (("link", "show", "\udcff"), {}, 2),
+        (("link", "list", "--filter", "partner=\udcff"), {}, 2),
+        (("link", "add", "--partner", "ada", "--campaign", "shoes", "--name", "\udcff"), {}, 2),
+        (("key", "create", "--role", "viewer", "--name", "\udcff"), {}, 2),
+        (("advertiser", "rotate-token", "nobody"), {}, 2),
         (("link", "import", "missing.csv"), {}, 2),
         (("link", "list"), {"TURNOUT_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, 3),
         (("db", "upgrade"), {"TURNOUT_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, 3),
@@ -91,6 +98,16 @@ def test_errors_are_one_line_and_a_code(turnout: Turnout, arguments: tuple[str, 
     if not done.stderr.startswith("Usage"):
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_a_lost_token_is_replaced(turnout: Turnout) -> None:
+    first = turnout.json("advertiser", "add", "shop", "--currency", "EUR")["postback_token"]
+    done = turnout.run("advertiser", "rotate-token", "shop")
+    assert done.stdout.startswith("tok_")
+    assert done.stdout.strip() != first
+    assert "revoke-token shop --slot 1" in done.stderr
+    assert [token["slot"] for token in turnout.json("advertiser", "revoke-token", "shop", "--slot", "1")["tokens"]] == [2]
+    assert turnout.run("advertiser", "revoke-token", "shop", "--slot", "2").returncode == 2
 
 
 def test_links_are_imported_all_or_none(turnout: Turnout) -> None:

@@ -30,14 +30,50 @@ def test_a_window_must_be_positive() -> None:
         attribution.is_in_window(AT, AT, timedelta(0))
 
 
-def test_the_lifecycle_has_three_moves() -> None:
+def test_a_stated_status_moves_along_the_lifecycle_and_taking_back_is_one_wish() -> None:
     statuses = ("pending", "approved", "rejected", "reversed", "orphan")
-    found = {(a, b): attribution.action_between(a, b) for a, b in product(statuses, statuses)}
+    found = {(a, b): attribution.action_towards(a, b) for a, b in product(statuses, statuses)}
     assert {move: action for move, action in found.items() if action} == {
         ("pending", "approved"): "approve",
         ("pending", "rejected"): "reject",
+        ("pending", "reversed"): "reject",
         ("approved", "reversed"): "reverse",
+        ("approved", "rejected"): "reverse",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "unverified", "known_status", "known_unverified", "expected"),
+    [
+        ("approved", False, "orphan", False, True),
+        ("approved", False, "orphan", True, True),
+        ("reversed", False, "orphan", True, True),
+        ("pending", True, "orphan", True, True),
+        ("pending", True, "orphan", False, False),  # a pixel never changes what a store said
+        ("approved", False, "pending", True, True),
+        ("approved", False, "approved", True, True),
+        ("reversed", False, "pending", True, False),  # taken back as it is
+        ("approved", False, "rejected", True, False),
+        ("approved", False, "pending", False, False),
+        ("pending", True, "pending", True, False),
+    ],
+)
+def test_who_goes_before_whom(status: str, unverified: bool, known_status: str, known_unverified: bool, expected: bool) -> None:
+    found = attribution.replaces(status, unverified=unverified, known_status=known_status, known_unverified=known_unverified)
+    assert found is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "known", "first", "after"),
+    [
+        ("approved", "pending", "pending", "approved"),
+        ("pending", "approved", "pending", "approved"),  # approved by hand
+        ("pending", "approved", "approved", "pending"),
+        ("approved", "orphan", "pending", "approved"),
+    ],
+)
+def test_an_approval_by_hand_outlives_a_replacement(status: str, known: str, first: str, after: str) -> None:
+    assert attribution.status_after(status, known_status=known, first_status=first) == after
 
 
 @pytest.mark.parametrize("path", [["pending", "approved", "reversed"], ["pending", "rejected"], ["approved"], ["rejected"]])

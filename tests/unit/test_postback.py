@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from tracker.domain import money
 from tracker.domain.postback import Advertiser, InvalidPostback, Postback, from_row, read
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -28,8 +29,17 @@ def test_our_click_ids_are_kept_in_one_form(text: str) -> None:
     assert a_postback(click_id=text, txid="").txid == f"click:{CLICK}"
 
 
-def test_the_longest_click_id_still_makes_a_key() -> None:
-    assert len(a_postback(click_id="x" * 255, txid="").txid) == 255
+def test_long_click_ids_that_differ_at_their_end_make_different_keys() -> None:
+    keys = {a_postback(click_id="x" * 249 + end, txid="").txid for end in ("", "a", "b", "aaaaaa", "aaaaab")}
+    assert len(keys) == 5
+    assert max(map(len, keys)) <= 255
+
+
+def test_a_txid_of_the_stores_own_is_not_taken_for_a_click() -> None:
+    assert a_postback(txid="").is_keyed_by_click
+    assert not a_postback(txid=f"click:{CLICK}").is_keyed_by_click
+    assert not a_postback(txid="click:7").is_keyed_by_click
+    assert not a_postback(click_id="", coupon="TEN").is_keyed_by_click
 
 
 @pytest.mark.parametrize(
@@ -44,6 +54,12 @@ def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(InvalidPostback) as caught:
         a_postback(amount=text)
     assert caught.value.code == "invalid_amount"
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-inf"])
+def test_money_is_finite(text: str) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        money.parse_micros(text)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Postbacks become conversions: one transaction each, idempotent by postback id, one conversion an order.
 
-The same `settle` serves a postback that arrives, a parked one that is tried again, and (later) one from the journal.
+The same `settle` serves a postback that arrives, a parked one that is tried again (`postgres_parked`), and (later) one
+from the journal.
 """
 
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -15,10 +16,9 @@ from tracker.adapters import postgres_conversions_sql as sql
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.domain import attribution, click_id, money
 from tracker.domain.payout import Payout, Terms, payout
-from tracker.domain.postback import Postback, Verdict, from_row
+from tracker.domain.postback import Postback, Verdict
 
 RECEIVE_BUDGET_S = 2.0  # after this a postback is journaled, so that no store waits for a frozen database
-SWEEP_ROUND = 500
 FACT_NAMES = tuple(name.strip() for name in sql.FACTS.split(","))
 
 
@@ -83,24 +83,13 @@ async def settle(connection: Connection, postback: Postback, *, now: datetime) -
     return verdict
 
 
-async def sweep_round(database: Database, *, limit: int = SWEEP_ROUND) -> list[Verdict]:
-    """Try the parked postbacks that are due, at most `limit`, in one transaction; rows that another sweeper holds are passed over."""
-
-    async def work(connection: Connection) -> list[Verdict]:
-        now = datetime.now(UTC)
-        rows = await connection.fetch(sql.TO_TRY, now, limit)
-        return [await settle(connection, from_row(dict(row)), now=now) for row in rows]
-
-    return await database.transaction(work, timeout_s=60)
-
-
 async def _decide(connection: Connection, postback: Postback, now: datetime) -> Verdict:
     finding = await _find(connection, postback)
     expired = postback.parked_until is not None and now >= postback.parked_until
     if finding.source is None and finding.may_come and not expired:
         existing = await connection.fetchrow(sql.EXISTING_BY_TXID, postback.advertiser_id, postback.goal, postback.txid)
-        if existing:  # the order is known already, whatever this click is
-            return await _repeat(connection, postback, existing)
+        if existing and not (_replaces(postback, existing) and postback.click_id != existing["first_click_id"]):
+            return await _repeat(connection, postback, existing)  # the order is known already, whatever this click is
         return Verdict("parked", "parked", postback.postback_id, reason="; ".join(finding.trace))
     return await _convert(connection, postback, finding)
 
@@ -109,14 +98,12 @@ async def _find(connection: Connection, postback: Postback) -> Finding:
     """The click inside its window, else a valid coupon, else nothing."""
     trace: list[str] = []
     row = await _click(connection, postback) if postback.click_id else None
-    if postback.click_id and row is None:
-        trace.append("no click has this id")
-    elif row and (row["campaign"] is None or row["partner"] is None):
-        trace.append("the click's link is not known yet")
-        row = None
+    may_come = bool(postback.click_id) and (row is None or row["campaign"] is None or row["partner"] is None)
+    if may_come:
+        trace.append("the click's link is not known yet" if row else "no click has this id")
     elif row and row["advertiser"] != postback.advertiser_id:
-        return Finding(None, ["the click is another advertiser's"])
-    if row:
+        trace.append("the click is another advertiser's")
+    elif row:
         window = timedelta(days=row["attribution_window_days"])
         if attribution.is_in_window(row["clicked_at"], postback.converted_at, window):
             return Finding(_source_of_click(row), [f"click inside its window of {window.days} days"])
@@ -126,7 +113,7 @@ async def _find(connection: Connection, postback: Postback) -> Finding:
         if coupon:
             return Finding(Source("coupon", coupon["partner"], coupon["campaign"]), [*trace, "coupon"])
         trace.append("no valid coupon has this code")
-    return Finding(None, trace, may_come=bool(postback.click_id) and row is None)
+    return Finding(None, trace, may_come=may_come)
 
 
 async def _click(connection: Connection, postback: Postback) -> Any:
@@ -142,31 +129,83 @@ def _source_of_click(row: Any) -> Source:
     return Source("click", row["partner"], row["campaign"], row["link"], row["click_id"], row["clicked_at"], facts)
 
 
-async def _convert(connection: Connection, postback: Postback, finding: Finding) -> Verdict:
-    source, status = finding.source, postback.status if finding.source else "orphan"
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """What a postback comes to: who earns by it, what, and why."""
+
+    source: Source | None
+    terms: Terms | None
+    earned: Payout
+    trace: list[str]
+
+
+async def _deal(connection: Connection, postback: Postback, finding: Finding) -> Deal:
+    source = finding.source
     terms = await _terms(connection, postback, source) if source else None
     earned = payout(terms, postback.amount_micros, postback.currency) if terms else Payout(0, postback.currency)
-    number = new_id()
-    row = _conversion_row(number, postback, source, status=status, terms=terms, earned=earned, trace=finding.trace)
-    if not await connection.fetchval(sql.INSERT_CONVERSION, *row):
+    return Deal(source, terms, earned, finding.trace)
+
+
+async def _convert(connection: Connection, postback: Postback, finding: Finding) -> Verdict:
+    deal = await _deal(connection, postback, finding)
+    number, status = new_id(), postback.status if deal.source else "orphan"
+    if not await connection.fetchval(sql.INSERT_CONVERSION, *_conversion_row(number, postback, deal, status)):
         existing = await connection.fetchrow(sql.EXISTING_BY_TXID, postback.advertiser_id, postback.goal, postback.txid)
-        return await _repeat(connection, postback, existing)
-    if source and terms:
-        await connection.execute(sql.SHARE, number, source.partner, earned.micros, earned.currency, terms.terms_id, terms.version)
-    if source:
-        owed = Owed(number, postback.advertiser_id, source.partner, earned, Payout(postback.amount_micros, postback.currency))
-        await _enter(connection, owed, "", status, kind="conversion", postback=postback, on=postback.converted_at)
-    told: Literal["attributed", "orphan"] = "attributed" if source else "orphan"
+        if not _replaces(postback, existing):
+            return await _repeat(connection, postback, existing)
+        return await _replace(connection, postback, existing, deal)
+    await _share(connection, number, deal)
+    if deal.source:
+        await _enter(connection, _owed(number, postback, deal), "", status, kind="conversion", postback=postback, on=postback.converted_at)
+    return _made(postback, number, deal, status)
+
+
+def _made(postback: Postback, number: UUID, deal: Deal, status: str, reason: str = "") -> Verdict:
+    told: Literal["attributed", "orphan"] = "attributed" if deal.source else "orphan"
     return Verdict(
         told,
         told,
         postback.postback_id,
         number,
-        reason="; ".join(finding.trace),
+        reason=reason or "; ".join(deal.trace),
         created=status,
-        payout_micros=earned.micros,
-        payout_currency=earned.currency,
+        payout_micros=deal.earned.micros,
+        payout_currency=deal.earned.currency,
     )
+
+
+async def _share(connection: Connection, number: UUID, deal: Deal) -> None:
+    if deal.source and deal.terms:
+        micros, currency = deal.earned.micros, deal.earned.currency
+        await connection.execute(sql.SHARE, number, deal.source.partner, micros, currency, deal.terms.terms_id, deal.terms.version)
+
+
+def _replaces(postback: Postback, existing: Any) -> bool:
+    return attribution.replaces(
+        postback.status, unverified=postback.unverified, known_status=existing["status"], known_unverified=existing["unverified"]
+    )
+
+
+async def _replace(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
+    """Tell an orphan, or what only a pixel said, anew by this postback: the row amended, shares replaced, money by ledger entries.
+
+    A postback that earns nobody anything replaces nothing: what the pixel said stays as it is, for people to decide.
+    """
+    before = existing["status"]
+    if deal.source is None and before == "orphan":
+        return await _repeat(connection, postback, existing)
+    if deal.source is None:
+        reason = "; ".join([*deal.trace, f"the pixel's click and amount are kept, the conversion is {before}"])
+        return Verdict("conflict", "attributed", postback.postback_id, existing["id"], duplicate=True, reason=reason)
+    after = attribution.status_after(postback.status, known_status=before, first_status=existing["first_status"] or before)
+    was = "it was an orphan" if before == "orphan" else f"a pixel said {_amount_text(existing['amount_micros'], existing['currency'])}"
+    told = Deal(deal.source, deal.terms, deal.earned, [*deal.trace, was])
+    await connection.execute(sql.AMEND_CONVERSION, *_conversion_row(existing["id"], postback, told, after))
+    await connection.execute(sql.DROP_SHARES, existing["id"])
+    await _share(connection, existing["id"], deal)
+    await _correct(connection, _owed_of(existing), before, _owed(existing["id"], postback, deal), after, postback=postback, reason=was)
+    made = _made(postback, existing["id"], told, after)
+    return made if before == "orphan" else replace(made, created=None)  # its money is counted already
 
 
 async def _terms(connection: Connection, postback: Postback, source: Source) -> Terms | None:
@@ -175,20 +214,45 @@ async def _terms(connection: Connection, postback: Postback, source: Source) -> 
 
 
 async def _repeat(connection: Connection, postback: Postback, existing: Any) -> Verdict:
-    """The order is known: the first amount stays; a status that the store states moves it along the lifecycle."""
+    """The order is known: a status that the store states moves it along the lifecycle; the first amount stays.
+
+    What could not be followed, the amount or the status, makes a conflict that is kept and shown. A goal whose policy is
+    `conflict` refuses another amount altogether, unless the sale is taken back, which asks for no amount.
+    """
     told = "orphan" if existing["status"] == "orphan" else "attributed"
-    if postback.amount_original and (existing["amount_micros"], existing["currency"]) != (postback.amount_micros, postback.currency):
-        kept, sent = (money.format_micros(a, c) + " " + c for a, c in _amounts(existing, postback))
-        reason = f"amount differs: {kept} is kept, {sent} was sent"
-        if existing["duplicate_policy"] == "conflict":
-            return Verdict("conflict", "conflict", postback.postback_id, existing["id"], duplicate=True, reason=reason)
-        return Verdict("conflict", told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
-    reason = "the same order again"
-    action = attribution.action_between(existing["status"], postback.status) if postback.status_original else None
-    if action:
-        await move(connection, existing, action, reason=f"{postback.source} says {postback.status}", actor="postback", postback=postback)
-        reason = f"status {existing['status']} → {postback.status}"
-    return Verdict("duplicate", told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
+    taken_back = postback.status in attribution.TAKEN_BACK
+    problems = _difference(existing, postback)
+    if problems and existing["duplicate_policy"] == "conflict" and not taken_back:
+        return Verdict("conflict", "conflict", postback.postback_id, existing["id"], duplicate=True, reason=problems[0])
+    reason, stuck = await _follow(connection, postback, existing)
+    problems = [*stuck, *problems]
+    reason = "; ".join([*([reason] if reason else []), *problems]) or "the same order again"
+    outcome: Literal["conflict", "duplicate"] = "conflict" if problems else "duplicate"
+    return Verdict(outcome, told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
+
+
+async def _follow(connection: Connection, postback: Postback, existing: Any) -> tuple[str, list[str]]:
+    """Move to the status that the store stated: what was done, and what could not be."""
+    before = existing["status"]
+    if not postback.status_original or postback.status == before:
+        return "", []
+    action = attribution.action_towards(before, postback.status)
+    if action is None:
+        return "", [f"{postback.status} was sent, conversion is {before}"]
+    said = f"{postback.source} says {postback.status}"
+    after = await move(connection, existing, action, reason=said, actor="postback", postback=postback)
+    return f"status {before} → {after}", []
+
+
+def _difference(existing: Any, postback: Postback) -> list[str]:
+    if not postback.amount_original or (existing["amount_micros"], existing["currency"]) == (postback.amount_micros, postback.currency):
+        return []
+    kept, sent = (_amount_text(*amount) for amount in _amounts(existing, postback))
+    return [f"amount differs: {kept} is kept, {sent} was sent"]
+
+
+def _amount_text(micros: int, currency: str) -> str:
+    return f"{money.format_micros(micros, currency)} {currency}"
 
 
 def _amounts(existing: Any, postback: Postback) -> tuple[tuple[int, str], tuple[int, str]]:
@@ -206,20 +270,37 @@ class Owed:
     revenue: Payout
 
 
+def _owed(number: UUID, postback: Postback, deal: Deal) -> Owed:
+    partner = deal.source.partner if deal.source else None
+    return Owed(number, postback.advertiser_id, partner, deal.earned, Payout(postback.amount_micros, postback.currency))
+
+
+def _owed_of(existing: Any) -> Owed:
+    earned = Payout(existing["payout_micros"], existing["payout_currency"])
+    revenue = Payout(existing["amount_micros"], existing["currency"])
+    return Owed(existing["id"], existing["advertiser_id"], existing["partner"], earned, revenue)
+
+
 async def move(connection: Connection, existing: Any, action: str, *, reason: str, actor: str, postback: Postback | None = None) -> str:
     """Move a locked conversion (a row of `EXISTING`) along the lifecycle by ledger entries; returns its new status."""
     before, after = attribution.LIFECYCLE[action]
     await connection.execute(sql.SET_STATUS, existing["id"], after)
-    owed = Owed(
-        existing["id"],
-        existing["advertiser_id"],
-        existing["partner"],
-        Payout(existing["payout_micros"], existing["payout_currency"]),
-        Payout(existing["amount_micros"], existing["currency"]),
-    )
     kind = {"approve": "approval", "reject": "rejection", "reverse": "reversal"}[action]
-    await _enter(connection, owed, before, after, kind=kind, postback=postback, on=datetime.now(UTC), reason=reason, actor=actor)
+    owed, on = _owed_of(existing), datetime.now(UTC)
+    await _enter(connection, owed, before, after, kind=kind, postback=postback, on=on, reason=reason, actor=actor)
     return after
+
+
+Entry = tuple[str, int | None, str, int, str]  # account, partner, status, micros, currency
+
+
+def _entries(owed: Owed, before: str, after: str) -> list[Entry]:
+    return [
+        (account, partner, status, micros, amount.currency)
+        for account, partner, amount in (("partner", owed.partner, owed.payout), ("advertiser", None, owed.revenue))
+        for status, micros in attribution.ledger_moves(before, after, amount.micros)
+        if account == "advertiser" or partner is not None
+    ]
 
 
 async def _enter(
@@ -234,12 +315,31 @@ async def _enter(
     reason: str = "",
     actor: str = "postback",
 ) -> None:
-    entries = [
-        (account, partner, status, micros, amount.currency)
-        for account, partner, amount in (("partner", owed.partner, owed.payout), ("advertiser", None, owed.revenue))
-        for status, micros in attribution.ledger_moves(before, after, amount.micros)
-        if account == "advertiser" or partner is not None
-    ]
+    await _write(connection, owed, _entries(owed, before, after), kind=kind, postback=postback, on=on, reason=reason, actor=actor)
+
+
+async def _correct(connection: Connection, wrong: Owed, before: str, right: Owed, after: str, *, postback: Postback, reason: str) -> None:
+    """Take what was owed by mistake back, and owe what is right; what stays the same makes no entry."""
+    sums: dict[tuple[str, int | None, str, str], int] = {}
+    for account, partner, status, micros, currency in (*_entries(wrong, before, ""), *_entries(right, "", after)):
+        key = (account, partner, status, currency)
+        sums[key] = sums.get(key, 0) + micros
+    entries = [(account, partner, status, micros, currency) for (account, partner, status, currency), micros in sums.items() if micros]
+    on = datetime.now(UTC)
+    await _write(connection, right, entries, kind="correction", postback=postback, on=on, reason=reason, actor="postback")
+
+
+async def _write(
+    connection: Connection,
+    owed: Owed,
+    entries: list[Entry],
+    *,
+    kind: str,
+    postback: Postback | None,
+    on: datetime,
+    reason: str,
+    actor: str,
+) -> None:
     if entries:
         columns = [list(column) for column in zip(*entries, strict=True)]
         number = postback.postback_id if postback else None
@@ -253,7 +353,8 @@ async def _stored(connection: Connection, postback: Postback) -> Verdict:
     if row is None:
         raise RuntimeError(f"postback {postback.postback_id} conflicts with nothing")
     told = "parked" if row["outcome"] == "parked" else "orphan" if row["status"] == "orphan" else "attributed"
-    return Verdict(row["outcome"], told, postback.postback_id, row["conversion_id"], row["outcome"] == "duplicate", row["reason"])
+    repeated = row["outcome"] in ("duplicate", "conflict")
+    return Verdict(row["outcome"], told, postback.postback_id, row["conversion_id"], repeated, row["reason"])
 
 
 async def _parked_until(connection: Connection, postback: Postback) -> datetime:
@@ -269,16 +370,15 @@ def _postback_row(postback: Postback) -> tuple[Any, ...]:
     return tuple(getattr(postback, name) for name in names.split())
 
 
-def _conversion_row(
-    number: UUID, postback: Postback, source: Source | None, *, status: str, terms: Terms | None, earned: Payout, trace: list[str]
-) -> tuple[Any, ...]:
-    keyed = [] if not postback.txid.startswith("click:") else ["no txid: the click id is the key"]
+def _conversion_row(number: UUID, postback: Postback, deal: Deal, status: str) -> tuple[Any, ...]:
+    source, terms, earned = deal.source, deal.terms, deal.earned
+    keyed = ["no txid: the click id is the key"] if postback.is_keyed_by_click else []
     return (
         *(number, postback.advertiser_id, postback.goal, postback.txid, postback.postback_id, status),
         *(postback.converted_at, postback.received_at, postback.amount_micros, postback.currency),
         *(postback.amount_original, postback.currency_original, postback.status_original),
         *(earned.micros, earned.currency, terms.terms_id if terms else None),
-        *(source.attribution if source else "none", [*trace, *keyed]),
+        *(source.attribution if source else "none", [*deal.trace, *keyed]),
         *((source.click_id, source.clicked_at, source.link, source.partner, source.campaign) if source else (None,) * 5),
         postback.parameters,
         *((source.facts.get(name) if source else None) for name in FACT_NAMES),

@@ -1,6 +1,5 @@
 """Conversions, clicks and postbacks as people are shown them, and their status changes by hand."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -9,6 +8,7 @@ from uuid import UUID
 from tracker.adapters import postgres_conversions_sql as sql
 from tracker.adapters.postgres_conversions import move
 from tracker.adapters.postgres_pool import Connection, Database
+from tracker.adapters.postgres_programme import digest
 from tracker.adapters.postgres_programme_sql import EVENT
 from tracker.domain import attribution, click_id, money
 from tracker.domain.postback import Advertiser
@@ -26,7 +26,7 @@ class Conversions:
 
     async def find_advertiser(self, secret: str, kind: str) -> Advertiser | None:
         """Whose postback token (`kind` token) or pixel key (`kind` pixel) this is; None: nobody's."""
-        row = await self._database.fetchrow(sql.ADVERTISER_OF, hashlib.sha256(secret.encode()).digest(), kind)
+        row = await self._database.fetchrow(sql.ADVERTISER_OF, digest(secret), kind)
         if row is None:
             return None
         status = row["settings"].get("pixel_status")
@@ -89,13 +89,13 @@ class Conversions:
         return await self.get(number, advertiser_id=advertiser_id)
 
     async def verdicts(self, advertiser_id: int, txid: str) -> Values:
-        """What became of an order: the verdict in one word, its conversions and every postback heard of it, oldest first."""
+        """What became of an order: the verdict in one word, its conversions, and its last 100 postbacks, newest first."""
         postbacks = await self._database.fetch(sql.POSTBACKS_OF, advertiser_id, txid)
         if not postbacks:
             raise NotFound("unknown_txid", f"no postback has the txid {txid[:80]!r}", field="txid")
         where = " WHERE c.advertiser_id = $1 AND c.txid = $2 ORDER BY c.id"
         rows = await self._database.fetch(sql.CONVERSIONS + where, advertiser_id, txid)
-        status = ("orphan" if rows[0]["status"] == "orphan" else "attributed") if rows else postbacks[-1]["outcome"]
+        status = ("orphan" if rows[0]["status"] == "orphan" else "attributed") if rows else postbacks[0]["outcome"]
         return {
             "txid": txid,
             "status": status,

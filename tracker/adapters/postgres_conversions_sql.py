@@ -19,8 +19,8 @@ INSERT_POSTBACK = """
 """
 REJECTED_POSTBACK = """
     INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, click_id, amount_original, currency_original,
-        status_original, parameters, ip, outcome, reason)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'rejected', $12)
+        status_original, parameters, ip, unverified, outcome, reason)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $3 = 'pixel', 'rejected', $12)
     ON CONFLICT (postback_id) DO NOTHING
 """
 STORED_VERDICT = """
@@ -64,19 +64,27 @@ TERMS = """
       AND (t.partner_id IS NULL OR t.partner_id = $2) AND (t.goal_id IS NULL OR g.slug = $3)
     ORDER BY (t.partner_id IS NOT NULL) DESC, (t.goal_id IS NOT NULL) DESC, t.effective_from DESC, t.id DESC LIMIT 1
 """
+_COLUMNS = [
+    *("id", "advertiser_id", "goal", "txid", "postback_id", "status", "converted_at", "received_at", "amount_micros", "currency"),
+    *("amount_original", "currency_original", "status_original", "payout_micros", "payout_currency", "terms_id", "attribution"),
+    *("trace", "click_id", "clicked_at", "link", "partner", "campaign", "parameters", *FACTS.split(", ")),
+]
 INSERT_CONVERSION = f"""
-    INSERT INTO conversions (id, advertiser_id, goal, txid, postback_id, status, converted_at, received_at, amount_micros,
-        currency, amount_original, currency_original, status_original, payout_micros, payout_currency, terms_id, attribution,
-        trace, click_id, clicked_at, link, partner, campaign, parameters, {FACTS})
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-        {", ".join(f"${n}" for n in range(25, 25 + FACTS.count(",") + 1))})
+    INSERT INTO conversions ({", ".join(_COLUMNS)}) VALUES ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 1))})
     ON CONFLICT (advertiser_id, goal, txid, occurrence) DO NOTHING RETURNING id
+"""  # noqa: S608 - constants only
+# The same row, told anew by a report that goes before the one that made it.
+AMEND_CONVERSION = f"""
+    UPDATE conversions SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)}, updated_at = now()
+    WHERE id = $1
 """  # noqa: S608 - constants only
 EXISTING = """
     SELECT c.id, c.status, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
         trim(c.payout_currency) AS payout_currency, c.partner, c.advertiser_id, c.converted_at,
-        coalesce(g.duplicate_policy, 'ignore') AS duplicate_policy
+        coalesce(g.duplicate_policy, 'ignore') AS duplicate_policy,
+        coalesce(p.unverified, false) AS unverified, p.status AS first_status, p.click_id AS first_click_id
     FROM conversions c LEFT JOIN goals g ON g.campaign_id = c.campaign AND g.slug = c.goal
+    LEFT JOIN postbacks p ON p.postback_id = c.postback_id
     WHERE {} FOR UPDATE OF c
 """
 EXISTING_BY_TXID = EXISTING.format("c.advertiser_id = $1 AND c.goal = $2 AND c.txid = $3 AND c.occurrence = 1")
@@ -85,6 +93,7 @@ SHARE = """
     INSERT INTO conversion_shares (conversion_id, partner_id, amount_micros, currency, terms_id, plan_version)
     VALUES ($1, $2, $3, $4, $5, $6)
 """
+DROP_SHARES = "DELETE FROM conversion_shares WHERE conversion_id = $1"
 LEDGER = """
     INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, conversion_id, postback_id, kind, status,
         amount_micros, currency, reason, actor)
@@ -95,8 +104,30 @@ SET_STATUS = "UPDATE conversions SET status = $2, updated_at = now() WHERE id = 
 LONGEST_WINDOW = "SELECT coalesce(max(attribution_window_days), 30) FROM campaigns WHERE advertiser_id = $1"
 PARKED = "SELECT count(*) AS parked FROM postbacks WHERE outcome = 'parked'"
 TO_TRY = """
-    SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1 AND advertiser_id IS NOT NULL
-    ORDER BY next_try_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1 AND advertiser_id IS NOT NULL ORDER BY next_try_at LIMIT $2
+"""
+# Which of many parked postbacks have something to go by now: their click, in either form, or another report of their order.
+SETTLEABLE = """
+    SELECT q.postback_id
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])
+      AS q(postback_id, number, click_id, advertiser_id, goal, txid)
+    LEFT JOIN LATERAL (SELECT 1 AS found FROM clicks c WHERE c.click_id = q.number LIMIT 1) a ON true
+    LEFT JOIN LATERAL (SELECT 1 AS found FROM clicks c WHERE c.old_click_id = q.click_id LIMIT 1) b ON true
+    LEFT JOIN LATERAL (SELECT 1 AS found FROM old_clicks c WHERE c.old_click_id = q.click_id LIMIT 1) d ON true
+    LEFT JOIN LATERAL (
+        SELECT 1 AS found FROM conversions c WHERE c.advertiser_id = q.advertiser_id AND c.goal = q.goal AND c.txid = q.txid LIMIT 1
+    ) e ON true
+    WHERE coalesce(a.found, b.found, d.found, e.found) = 1
+"""
+DEFER = """
+    UPDATE postbacks p SET tries = p.tries + 1, next_try_at = r.retry_at
+    FROM unnest($1::uuid[], $2::timestamptz[]) AS r(postback_id, retry_at)
+    WHERE p.postback_id = r.postback_id AND p.outcome = 'parked'
+"""
+# In the order in which they happened: that is the order of their effects.
+PARKED_OF_ORDER = """
+    SELECT * FROM postbacks WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND outcome = 'parked'
+    ORDER BY coalesce(happened_at, received_at), received_at, postback_id LIMIT $4 FOR UPDATE
 """
 
 CONVERSIONS = f"""
@@ -122,7 +153,7 @@ CONVERSION_FILTERS = {
 POSTBACKS_OF = """
     SELECT postback_id, received_at, source, goal, click_id, coupon, amount_micros, trim(currency) AS currency, amount_original,
         currency_original, status_original, outcome, reason, conversion_id, parked_until
-    FROM postbacks WHERE advertiser_id = $1 AND txid = $2 ORDER BY received_at, postback_id LIMIT 100
+    FROM postbacks WHERE advertiser_id = $1 AND txid = $2 ORDER BY received_at DESC, postback_id DESC LIMIT 100
 """
 LEDGER_OF = """
     SELECT at, effective_on, account, kind, status, amount_micros, trim(currency) AS currency, reason, actor

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from tracker.errors import StoreUnavailable
+from tracker.errors import RejectedInput, StoreUnavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -39,6 +39,8 @@ OUTAGE = (
     asyncpg.InterfaceError,  # the pool or the connection is closed, or closing
     asyncpg.InternalClientError,  # the connection broke in the middle of a message
 )
+# What a value does that no column can hold. The driver's own DataError is an InterfaceError too, which else means an outage.
+BAD_VALUE = (asyncpg.DataError, asyncpg.exceptions._base.DataError, asyncpg.ProgramLimitExceededError, OverflowError)
 SCHEMA_MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError)
 TRIES = 5
@@ -51,9 +53,14 @@ POOL_SIZE = 10
 
 @contextmanager
 def outages() -> Iterator[None]:
-    """Raise `StoreUnavailable`, with what to do, in place of any driver error that means an outage."""
+    """Raise `StoreUnavailable`, with what to do, in place of any driver error that means an outage.
+
+    A value that PostgreSQL cannot hold is `RejectedInput`: a net below the checks of each field.
+    """
     try:
         yield
+    except BAD_VALUE as exc:
+        raise RejectedInput("invalid_value", f"a value cannot be stored: {str(exc)[:200]}") from exc
     except SCHEMA_MISSING as exc:
         raise StoreUnavailable(f"PostgreSQL lacks the schema ({exc}); run: turnout db upgrade") from exc
     except OUTAGE as exc:

@@ -13,9 +13,9 @@ import orjson
 from tracker.adapters import postgres_programme_sql as sql
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.domain import money
-from tracker.domain.urls import alias_key
+from tracker.domain.urls import alias_key, host_key
 from tracker.errors import Conflict, NotFound, RejectedInput
-from tracker.programme import COUPON, LINK, LINKS_MAX, PARTNER, Money, Thing
+from tracker.programme import CAMPAIGN, COUPON, LINK, LINKS_MAX, PARTNER, Money, Thing
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -25,11 +25,19 @@ SLUG_LENGTH = 8
 SLUG_TRIES = 4  # a made slug that exists already is made again
 IMPORT_CHUNK = 5000  # rows a statement: some megabytes of parameters
 ID = re.compile(r"[0-9]{1,18}")
+UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # a command line may hold such bytes
+ALIAS_KEY_MAX_BYTES = 2000  # host and key stand in one index row, and PostgreSQL allows 2704 bytes there
+CHECKED = frozenset(("starts_at", "expires_at", "valid_from", "valid_to", "status"))  # columns that `_check_row` compares
 
 
 def made_slug() -> str:
     """8 random characters of a-z0-9."""
     return "".join(secrets.choice(SLUG_ALPHABET) for _ in range(SLUG_LENGTH))
+
+
+def made_token() -> str:
+    """A new postback token."""
+    return f"tok_{secrets.token_hex(20)}"
 
 
 def digest(secret: str) -> bytes:
@@ -40,7 +48,7 @@ def digest(secret: str) -> bytes:
 class Programme:
     """Create, read, change and list the things of `tracker.programme`.
 
-    `actor` (a key's name, or `cli`) goes into the audit trail. `link_base` starts the `url` of links.
+    `actor` (`key:` and a key's name, `admin.key` or `cli`) goes into the audit trail. `link_base` starts the `url` of links.
     Raises RejectedInput, NotFound (`unknown_…`), Conflict (`slug_taken`, …), StoreUnavailable.
     """
 
@@ -57,8 +65,8 @@ class Programme:
             columns = await _columns(connection, thing, values)
             if thing.key == "slug" and "slug" not in columns:
                 columns["slug"] = made_slug()
-            await _check_new(connection, thing, columns)
             number = await connection.fetchval(sql.insert(thing, list(columns)), *columns.values())
+            await _check_row(connection, thing, number)
             extra = await _tokens(connection, number) if thing.name == "advertiser" else {}
             await _terms(connection, thing, number, columns, values, start=None)
             after = await self._one(connection, thing, number)
@@ -115,10 +123,13 @@ class Programme:
 
         return await self._unique(LINK, work, retried=False, timeout_s=600)
 
-    async def get(self, thing: Thing, key: str, *, advertiser_id: int | None = None) -> Values:
-        """One thing by its slug (or code, host, id). NotFound `unknown_…`, also when it is not the advertiser's."""
+    async def get(self, thing: Thing, key: str, *, advertiser_id: int | None = None, campaign: str | None = None) -> Values:
+        """One thing by its slug (or code, host, id). NotFound `unknown_…`, also when it is not the advertiser's.
+
+        `campaign` is a slug, for goals and coupons: which of those with the same name.
+        """
         async with self._database.connection() as connection:
-            number = await _find(connection, thing, key)
+            number = await _find(connection, thing, key, advertiser_id=advertiser_id, campaign=campaign)
             found = await self._one(connection, thing, number)
             if advertiser_id is not None and not await _belongs(connection, thing, number, advertiser_id):
                 raise _unknown(thing.name, key)
@@ -138,6 +149,8 @@ class Programme:
         for name in filters:
             if name not in allowed:
                 raise RejectedInput("invalid_filter", f"{thing.plural} can be filtered by {', '.join(allowed)}", field=name)
+        if any(UNSTORABLE.search(value) for value in filters.values()):
+            raise RejectedInput("invalid_filter", "filters must not contain NUL or broken characters")
         after = read_cursor(cursor)
         scope = [] if advertiser_id is None else [advertiser_id]
         statement = sql.page(thing, list(filters), scoped=bool(scope))
@@ -145,12 +158,12 @@ class Programme:
         items = [self._shown(thing, row) for row in rows[:limit]]
         return {"items": items, "next_cursor": str(rows[limit - 1]["id"]) if len(rows) > limit else None}
 
-    async def edit(self, thing: Thing, key: str, body: Any, actor: str) -> Values:
+    async def edit(self, thing: Thing, key: str, body: Any, actor: str, *, campaign: str | None = None) -> Values:
         """Change the given fields and return the thing. A changed payout counts from now on, not for what was before."""
         values = thing.reads(body, changing=True)
 
         async def work(connection: Connection) -> Values:
-            number = await _find(connection, thing, key)
+            number = await _find(connection, thing, key, campaign=campaign)
             await connection.execute(sql.lock(thing), number)
             before = await self._one(connection, thing, number)
             columns = await _columns(connection, thing, values)
@@ -158,6 +171,8 @@ class Programme:
                 raise RejectedInput("invalid_parent", "a partner cannot be below itself", field="parent")
             if columns:
                 await connection.execute(sql.update(thing, list(columns)), number, *columns.values())
+            if CHECKED & set(columns):
+                await _check_row(connection, thing, number)
             if "payout" in values and _same_payout(before.get("payout"), values["payout"]) is False:
                 await _terms(
                     connection,
@@ -224,16 +239,23 @@ def _name(thing: Thing, shown: Values) -> str:
     return str(shown[thing.key])
 
 
-async def _find(connection: Connection, thing: Thing, key: str) -> int:
-    if "\x00" in key:
+async def _find(connection: Connection, thing: Thing, key: str, *, advertiser_id: int | None = None, campaign: str | None = None) -> int:
+    if UNSTORABLE.search(key + (campaign or "")):
         raise _unknown(thing.name, key)
-    rows = await connection.fetch(sql.find(thing, by_number=False), key)
+    if campaign is not None and thing.plural not in sql.OF_CAMPAIGN:
+        raise RejectedInput("invalid_parameter", f"{thing.plural} are named without a campaign", field="campaign")
+    scope = [advertiser_id] if advertiser_id is not None and thing.plural in sql.NUMBERED else []
+    more = [*scope, *([campaign] if campaign is not None else [])]
+    kind = {"scoped": bool(scope), "campaign": campaign is not None}
+    named = host_key(key.encode()) if thing.key == "host" else key
+    rows = await connection.fetch(sql.find(thing, by_number=False, **kind), named, *more)
     if not rows and thing.plural in sql.NUMBERED and ID.fullmatch(key):
-        rows = await connection.fetch(sql.find(thing, by_number=True), int(key))
+        rows = await connection.fetch(sql.find(thing, by_number=True, **kind), int(key), *more)
     if not rows:
         raise _unknown(thing.name, key)
     if len(rows) > 1:
-        raise Conflict("ambiguous", f"several {thing.plural} are named {key!r}; use the id", field=thing.key)
+        which = ", or ?campaign=" if thing.plural in sql.OF_CAMPAIGN else ""
+        raise Conflict("ambiguous", f"several {thing.plural} are named {key!r}; use the id{which}", field=thing.key)
     return int(rows[0]["id"])
 
 
@@ -264,24 +286,28 @@ async def _columns(connection: Connection, thing: Thing, values: Values) -> Valu
         columns[item.column] = value
     if thing.name == "alias" and "url" in columns:
         columns["host"], columns["match_key"] = alias_key(columns["url"])
+        if len(columns["host"]) + len(columns["match_key"]) > ALIAS_KEY_MAX_BYTES:
+            raise RejectedInput("invalid_url", f"url must have at most {ALIAS_KEY_MAX_BYTES} bytes when percent-encoded", field="url")
     return columns
 
 
-async def _check_new(connection: Connection, thing: Thing, columns: Values) -> None:
+async def _check_row(connection: Connection, thing: Thing, number: int) -> None:
+    """What must hold between the fields of a stored row, and between rows; in the transaction that wrote it."""
+    if thing is CAMPAIGN and await connection.fetchval("SELECT starts_at >= expires_at FROM campaigns WHERE id = $1", number):
+        raise RejectedInput("invalid_expires_at", "expires_at must be after starts_at", field="expires_at")
     if thing is not COUPON:
         return
-    start, end = columns.get("valid_from"), columns.get("valid_to")
-    if start and end and start >= end:
+    if await connection.fetchval("SELECT valid_from >= valid_to FROM coupons WHERE id = $1", number):
         raise RejectedInput("invalid_valid_to", "valid_to must be after valid_from", field="valid_to")
-    await connection.execute("SELECT FROM advertisers WHERE id = $1 FOR UPDATE", columns["advertiser_id"])  # one coupon of a code at a time
-    if await connection.fetchval(sql.COUPON_OVERLAP, columns["advertiser_id"], columns["code"], start, end):
-        raise Conflict("code_taken", f"coupon {columns['code']!r} exists already for that time", field="code")
+    await connection.execute(sql.COUPON_LOCK, number)  # one coupon of a code at a time
+    if await connection.fetchval(sql.COUPON_OVERLAP, number):
+        raise Conflict("code_taken", "a coupon with this code exists already for that time", field="code")
 
 
 async def _tokens(connection: Connection, advertiser_id: int) -> Values:
-    token, pixel = f"tok_{secrets.token_hex(20)}", f"px_{secrets.token_hex(10)}"
-    await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "token", digest(token), None)
-    await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "pixel", digest(pixel), pixel)
+    token, pixel = made_token(), f"px_{secrets.token_hex(10)}"
+    await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "token", digest(token), None, 1)
+    await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "pixel", digest(pixel), pixel, 1)
     return {"postback_token": token, "pixel_key": pixel}
 
 

@@ -101,13 +101,21 @@ VIEWS = {
 }
 PAGE_MAX = 1000  # items of a list
 NUMBERED = frozenset(("aliases", "coupons", "goals"))  # these also answer to their id
+OF_CAMPAIGN = frozenset(("coupons", "goals"))  # the same name may occur once a campaign, so `?campaign=` tells which is meant
 
 EVENT = "INSERT INTO events (actor, action, entity, entity_id, reason, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7)"
 EVENTS = """
     INSERT INTO events (actor, action, entity, entity_id, after)
     SELECT $1, 'create', 'link', slug, after::jsonb FROM unnest($2::text[], $3::text[]) AS r(slug, after)
 """
-INSERT_KEY_OF = "INSERT INTO postback_tokens (advertiser_id, kind, token_hash, public_value) VALUES ($1, $2, $3, $4)"
+INSERT_KEY_OF = "INSERT INTO postback_tokens (advertiser_id, kind, token_hash, public_value, slot) VALUES ($1, $2, $3, $4, $5)"
+TOKENS_OF = """
+    SELECT slot, created_at FROM postback_tokens WHERE advertiser_id = $1 AND kind = 'token' AND revoked_at IS NULL ORDER BY slot
+"""
+SLOT_REVOKE = """
+    UPDATE postback_tokens SET revoked_at = now() WHERE advertiser_id = $1 AND kind = 'token' AND slot = $2 AND revoked_at IS NULL
+    RETURNING 1
+"""
 CLOSE_TERMS = """
     UPDATE terms SET effective_to = $3 WHERE campaign_id = $1 AND goal_id IS NOT DISTINCT FROM $2 AND partner_id IS NULL
       AND effective_to = 'infinity' RETURNING version
@@ -117,10 +125,13 @@ OPEN_TERMS = """
         (campaign_id, goal_id, effective_from, payout_type, amount_micros, percent_micros, currency, version)
     VALUES ($1, $2, coalesce($3, '-infinity'::timestamptz), $4, $5, $6, $7, $8)
 """
+COUPON_LOCK = "SELECT FROM advertisers a JOIN coupons c ON c.advertiser_id = a.id WHERE c.id = $1 FOR NO KEY UPDATE OF a"
 COUPON_OVERLAP = """
-    SELECT 1 FROM coupons WHERE advertiser_id = $1 AND upper(code) = upper($2) AND status <> 'archived'
-      AND coalesce(valid_from, '-infinity') < coalesce($4::timestamptz, 'infinity')
-      AND coalesce($3::timestamptz, '-infinity') < coalesce(valid_to, 'infinity')
+    SELECT 1 FROM coupons n JOIN coupons o
+      ON o.advertiser_id = n.advertiser_id AND upper(o.code) = upper(n.code) AND o.id <> n.id AND o.status <> 'archived'
+    WHERE n.id = $1 AND n.status <> 'archived'
+      AND coalesce(o.valid_from, '-infinity') < coalesce(n.valid_to, 'infinity')
+      AND coalesce(n.valid_from, '-infinity') < coalesce(o.valid_to, 'infinity')
 """
 ANCESTORS = """
     WITH RECURSIVE up AS (
@@ -165,10 +176,17 @@ def by_id(thing: Thing) -> str:
     return f"{VIEWS[thing.plural].select} WHERE t.id = ANY($1::bigint[]) ORDER BY t.id"
 
 
-def find(thing: Thing, *, by_number: bool) -> str:
-    """Ids named by $1, locked against other changes when used in a transaction."""
-    named = "id = $1::bigint" if by_number else "upper(code) = upper($1)" if thing.key == "code" else f"{_key_column(thing)} = $1"
-    return f"SELECT id FROM {thing.table} WHERE {named} ORDER BY id LIMIT 2"  # noqa: S608 - constants only
+def find(thing: Thing, *, by_number: bool, scoped: bool = False, campaign: bool = False) -> str:
+    """Ids named by $1, at most two; `scoped`: of the advertiser $2; `campaign`: of the campaign with the slug in the last parameter."""
+    named = "t.id = $1::bigint" if by_number else "upper(t.code) = upper($1)" if thing.key == "code" else f"{_key_column(thing)} = $1"
+    conditions = [named]
+    if scoped:
+        conditions.append("t.advertiser_id = $2")
+    if campaign:
+        last = "$3" if scoped else "$2"
+        conditions.append(f"t.campaign_id = (SELECT id FROM campaigns WHERE slug = {last})")  # noqa: S608 - constants only
+    where = " AND ".join(conditions)
+    return f"SELECT t.id FROM {thing.table} t WHERE {where} ORDER BY t.id LIMIT 2"  # noqa: S608 - constants only
 
 
 def lock(thing: Thing) -> str:
@@ -177,7 +195,7 @@ def lock(thing: Thing) -> str:
 
 
 def _key_column(thing: Thing) -> str:
-    return "id::text" if thing.key == "id" else thing.key
+    return "t.id::text" if thing.key == "id" else f"t.{thing.key}"
 
 
 def insert(thing: Thing, columns: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Reports: clicks from the rollups, conversions and money from `conversions`, merged by group."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,8 +12,11 @@ from tracker.errors import RejectedInput
 
 Values = dict[str, Any]
 Key = tuple[Any, ...]
+Pair = tuple[str | None, str | None]  # currencies: of revenue, of payout
+Sums = tuple[int, int, int]  # conversions, micros of revenue, micros of payout
 CLICK_METRICS = ("clicks", "all_clicks", "unique_clicks")
-METRICS = (*CLICK_METRICS, "conversions", "revenue", "payout")
+MONEY = ("revenue", "payout")
+METRICS = (*CLICK_METRICS, "conversions", *MONEY)
 # group → (expression over click_stats, over daily_stats, over conversions); $3 is the time zone
 SLUGS = {"partner": "p.slug", "campaign": "m.slug", "link": "l.slug", "advertiser": "a.slug"}
 TIMES = {
@@ -51,18 +54,78 @@ class Question:
         return self.zone.key == "UTC" and not {"hour", "link"} & {*self.group_by, *self.filters}
 
 
+@dataclass(slots=True)
+class Group:
+    """The sums of one group: of clicks, and of conversions and money by pair of currencies (revenue's, payout's)."""
+
+    clicks: dict[str, int] = field(default_factory=dict)
+    money: dict[Pair, Sums] = field(default_factory=dict)
+
+    def add(self, other: "Group") -> None:
+        """Take another group's sums in."""
+        for name, count in other.clicks.items():
+            self.clicks[name] = self.clicks.get(name, 0) + count
+        for pair, sums in other.money.items():
+            self.earn(pair, sums)
+
+    def earn(self, pair: Pair, sums: Sums) -> None:
+        """Add conversions and their money, in these currencies."""
+        before = self.money.get(pair, (0, 0, 0))
+        self.money[pair] = (before[0] + sums[0], before[1] + sums[1], before[2] + sums[2])
+
+
 async def report(database: Database, question: Question) -> Values:
-    """`{"rows", "totals"}`; rows by group, those of one currency with `revenue` as one decimal, others by currency."""
-    merged: dict[Key, Values] = {}
+    """`{"rows", "totals"}`, rows by group.
+
+    A group whose money is of several currencies has a row for each, the first with the group's clicks and the others with 0,
+    so that sums of rows are right. Totals of several currencies have no money in `totals`, but a list `totals_by_currency`.
+    """
+    groups: dict[Key, Group] = {}
     if set(CLICK_METRICS) & set(question.metrics):
         for row in await database.fetch(*_clicks(question)):
-            merged[_key(question, row)] = {name: int(row[name]) for name in CLICK_METRICS}
+            groups[_key(question, row)] = Group({name: int(row[name]) for name in CLICK_METRICS})
     if set(question.metrics) - set(CLICK_METRICS):
         for row in await database.fetch(*_conversions(question)):
-            _add(merged.setdefault(_key(question, row), {}), row)
-    keys = sorted(merged, key=lambda key: tuple((value is None, value) for value in key))
-    rows = [dict(zip(question.group_by, key, strict=True)) | _shown(question, merged[key]) for key in keys]
-    return {"rows": rows, "totals": _shown(question, _sum(merged.values()))}
+            _earn(groups.setdefault(_key(question, row), Group()), question, row)
+    keys = sorted(groups, key=lambda key: tuple((value is None, value) for value in key))
+    rows = [dict(zip(question.group_by, key, strict=True)) | shown for key in keys for shown in _rows(question, groups[key])]
+    return {"rows": rows} | _totals(question, groups.values())
+
+
+def _earn(group: Group, question: Question, row: Values) -> None:
+    """A currency that is not asked for splits no row."""
+    pair = (
+        row["currency"] if "revenue" in question.metrics else None,
+        row["payout_currency"] if "payout" in question.metrics else None,
+    )
+    group.earn(pair, (int(row["conversions"]), int(row["revenue"]), int(row["payout"])))
+
+
+def _rows(question: Question, group: Group) -> list[Values]:
+    pairs = _sorted_pairs(group) or [(None, None)]
+    clicks: dict[str, int] = group.clicks
+    rows = []
+    for pair in pairs:
+        rows.append(_shown(question.metrics, clicks, pair, group.money.get(pair, (0, 0, 0))))
+        clicks = {}
+    return rows
+
+
+def _sorted_pairs(group: Group) -> list[Pair]:
+    return sorted(group.money, key=lambda pair: (pair[0] or "", pair[1] or ""))
+
+
+def _totals(question: Question, groups: Iterable[Group]) -> Values:
+    total = Group()
+    for group in groups:
+        total.add(group)
+    if len(total.money) <= 1:
+        return {"totals": _rows(question, total)[0]}
+    conversions = sum(count for count, _, _ in total.money.values())
+    metrics = [name for name in question.metrics if name not in MONEY]
+    totals = _shown(metrics, total.clicks, (None, None), (conversions, 0, 0))
+    earned = [name for name in question.metrics if name not in CLICK_METRICS]
+    return {"totals": totals, "totals_by_currency": [_shown(earned, {}, pair, total.money[pair]) for pair in _sorted_pairs(total)]}
 
 
 def _clicks(question: Question) -> tuple[Any, ...]:
@@ -82,7 +145,7 @@ def _clicks(question: Question) -> tuple[Any, ...]:
 def _conversions(question: Question) -> tuple[Any, ...]:
     groups = {name: SLUGS[name] if name in SLUGS else TIMES[name].format("s.converted_at") for name in question.group_by}
     groups |= {"currency": "trim(s.currency)", "payout_currency": "trim(s.payout_currency)"}
-    sums = ["count(*) AS conversions", "sum(s.amount_micros)::bigint AS revenue", "sum(s.payout_micros)::bigint AS payout"]
+    sums = ["count(*) AS conversions", "sum(s.amount_micros) AS revenue", "sum(s.payout_micros) AS payout"]  # numeric: no sum is too large
     window = ["s.converted_at >= $1", "s.converted_at < $2", "$3::text IS NOT NULL", "s.status IN ('approved', 'pending')"]
     return _statement(question, groups, sums, tables=FROM_CONVERSIONS, window=window, bounds=question.bounds, scope="s.advertiser_id")
 
@@ -119,47 +182,21 @@ def _key(question: Question, row: Values) -> Key:
     return tuple(row[name] for name in question.group_by)
 
 
-def _add(group: Values, row: Values) -> None:
-    group["conversions"] = group.get("conversions", 0) + row["conversions"]
-    for name, currency in (("revenue", row["currency"]), ("payout", row["payout_currency"])):
-        sums = group.setdefault(name, {})
-        sums[currency] = sums.get(currency, 0) + row[name]
-
-
-def _sum(groups: Any) -> Values:
-    total: Values = {}
-    for group in groups:
-        for name, value in group.items():
-            if isinstance(value, dict):
-                sums = total.setdefault(name, {})
-                for currency, micros in value.items():
-                    sums[currency] = sums.get(currency, 0) + micros
-            else:
-                total[name] = total.get(name, 0) + value
-    return total
-
-
-def _shown(question: Question, group: Values) -> Values:
+def _shown(metrics: Sequence[str], clicks: Mapping[str, int], pair: Pair, sums: Sums) -> Values:
     shown: Values = {}
-    for name in question.metrics:
-        if name in ("revenue", "payout"):
-            shown |= _money(name, group.get(name, {}))
+    for name in metrics:
+        if name == "revenue":
+            shown |= {name: money.format_micros(sums[1], pair[0]) if pair[0] else "0.00", "currency": pair[0]}
+        elif name == "payout":
+            shown |= {name: money.format_micros(sums[2], pair[1]) if pair[1] else "0.00", "payout_currency": pair[1]}
         else:
-            shown[name] = group.get(name, 0)
+            shown[name] = sums[0] if name == "conversions" else clicks.get(name, 0)
     return shown
-
-
-def _money(name: str, sums: Mapping[str, int]) -> Values:
-    label = "currency" if name == "revenue" else "payout_currency"
-    amounts = {currency: money.format_micros(micros, currency) for currency, micros in sorted(sums.items())}
-    if len(amounts) > 1:
-        return {name: None, label: None, f"{name}_by_currency": amounts}
-    return {name: next(iter(amounts.values()), "0.00"), label: next(iter(amounts), None)}
 
 
 def check(group_by: Sequence[str], metrics: Sequence[str], filters: Mapping[str, str]) -> None:
     """RejectedInput when a name is not one of GROUPS, METRICS or the slugs that can be filtered by."""
-    for field, names, allowed in (("group_by", group_by, GROUPS), ("metrics", metrics, METRICS), ("filter", filters, SLUGS)):
+    for kind, names, allowed in (("group_by", group_by, GROUPS), ("metrics", metrics, METRICS), ("filter", filters, SLUGS)):
         for name in names:
             if name not in allowed:
-                raise RejectedInput(f"invalid_{field}", f"{field} must be of {', '.join(allowed)}; got {name[:40]!r}", field=field)
+                raise RejectedInput(f"invalid_{kind}", f"{kind} must be of {', '.join(allowed)}; got {name[:40]!r}", field=kind)

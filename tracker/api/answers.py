@@ -1,5 +1,6 @@
 """Answers as the API gives them: JSON by orjson, problems as RFC 9457; and reading of bodies and paging parameters."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,17 +8,28 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from tracker.adapters.postgres_pool import plain
 from tracker.adapters.postgres_programme_sql import PAGE_MAX
 from tracker.errors import RejectedInput, TransientError, TurnoutError
 
 BODY_MAX_BYTES = 8 * 1024**2  # 1000 links with long destinations
+BODY_TIMEOUT_S = 60.0
 PAGE_DEFAULT = 100
 RETRY_AFTER_S = "2"
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 TITLES = {400: "Bad request", 401: "Unauthorized", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 409: "Conflict"}
-TITLES |= {413: "Too large", 422: "Rejected input", 500: "Internal error", 503: "Unavailable"}
+TITLES |= {408: "Too slow", 413: "Too large", 415: "Unsupported media type", 422: "Rejected input"}
+TITLES |= {500: "Internal error", 503: "Unavailable"}
+
+
+class RefusedBody(RejectedInput):
+    """A body that is not read to its end: 408 too slow, 413 too large, 415 of a kind that is not understood."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.status = status
 
 
 def answer(content: Any, status: int = 200) -> Response:
@@ -38,6 +50,8 @@ def problem(status: int, code: str, detail: str, **more: Any) -> Response:
     headers = {"Cache-Control": "no-store"}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if status == 408:
+        headers["Connection"] = "close"  # what is still to come of the body is not waited for
     if status == 503:
         headers["Retry-After"] = RETRY_AFTER_S
     return Response(orjson.dumps(content, plain, OPTIONS), status, headers, "application/problem+json")
@@ -70,25 +84,34 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return problem(422, f"invalid_{field}", f"{field}: {first['msg']}", field=field)
 
 
+async def _gone(_: Request, __: Exception) -> Response:
+    return problem(400, "invalid_body", "The body ended before its end.")  # nobody reads this
+
+
 def handle_errors(app: FastAPI) -> None:
     """Make every refusal of `app` a problem."""
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         TurnoutError: _turnout,
         HTTPException: _http,
         RequestValidationError: _invalid,
+        ClientDisconnect: _gone,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
 
 
-async def read_body(request: Request, limit_bytes: int = BODY_MAX_BYTES) -> bytes:
-    """The whole body; RejectedInput when it is longer than `limit_bytes`."""
+async def read_body(request: Request, limit_bytes: int = BODY_MAX_BYTES, *, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """The whole body. RefusedBody: 413 when it is longer than `limit_bytes`, 408 when it takes longer than `timeout_s`."""
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise RejectedInput("invalid_body", f"the body must have at most {limit_bytes} bytes")
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise RefusedBody(413, "too_large", f"the body must have at most {limit_bytes} bytes")
+                chunks.append(chunk)
+    except TimeoutError as exc:
+        raise RefusedBody(408, "too_slow", f"the body must arrive within {timeout_s:g} seconds") from exc
     return b"".join(chunks)
 
 
@@ -97,7 +120,7 @@ async def read_json(request: Request, *, empty: Any = None) -> Any:
     body = await read_body(request)
     try:
         return orjson.loads(body) if body or empty is None else empty
-    except orjson.JSONDecodeError as exc:
+    except ValueError as exc:
         raise RejectedInput("invalid_json", f"the body is not JSON: {exc}") from exc
 
 

@@ -12,7 +12,7 @@ from tracker.adapters import http_server, postgres_conversions
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
-from tracker.adapters.postgres_programme_keys import Keys
+from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens
 from tracker.api import conversions as conversion_routes
 from tracker.api import explain, postbacks, reports, system, things
 from tracker.api.answers import handle_errors, problem
@@ -52,7 +52,7 @@ def create(settings: Settings) -> FastAPI:
         refused=partial(postgres_conversions.reject, database),
     )
     app.include_router(postbacks.routes(desk))
-    app.include_router(things.routes(programme, keys))
+    app.include_router(things.routes(programme, keys, PostbackTokens(database)))
     app.include_router(conversion_routes.routes(conversions))
     app.include_router(reports.routes(database, settings))
     app.include_router(explain.routes(settings))

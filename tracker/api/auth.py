@@ -79,7 +79,8 @@ class Authority:
             if known and known[1]:
                 return known[1]
             raise
-        actor = Actor(row["name"] or f"key {row['id']}", row["role"], row["advertiser_id"]) if row else None
+        # `key:` keeps a key that is named cli or admin.key apart from those actors in the audit trail.
+        actor = Actor(f"key:{row['name'] or row['id']}", row["role"], row["advertiser_id"]) if row else None
         if len(self._cache) >= CACHE_MAX:
             self._cache.clear()
         self._cache[hashed] = (time.monotonic() + KEY_TTL_S, actor)

@@ -4,23 +4,22 @@ import asyncio
 import base64
 import dataclasses
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from tracker.adapters.postgres_conversions import RECEIVE_BUDGET_S, new_id
 from tracker.adapters.postgres_conversions_read import Conversions
-from tracker.api.answers import answer, problem, read_body
+from tracker.api.answers import answer, problem
 from tracker.api.clients import client_address, kept_address
 from tracker.api.metrics import Metrics
+from tracker.api.parameters import read_parameters
 from tracker.domain import postback as postbacks
 from tracker.domain.postback import Advertiser, InvalidPostback, Postback, Verdict
 from tracker.errors import NotFound, RejectedInput, StoreUnavailable, Unauthorized
@@ -29,11 +28,24 @@ from tracker.settings import Settings
 log = logging.getLogger(__name__)
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-BODY_MAX_BYTES = 64 * 1024
-FIELDS_MAX = 500
 SECRET_MAX = 200  # characters of a token that are looked at
 TOKEN_TTL_S = 1.0  # a revoked token works at most this long
 TOKENS_MAX = 10_000  # remembered, wrong ones included
+PARAMETERS = [
+    {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("token", "the advertiser's postback token"),
+        ("click_id", "this or coupon is needed"),
+        ("coupon", "a coupon's code"),
+        ("txid", "the store's number of the order; without it the click id is the key"),
+        ("amount", "a decimal such as 12.50, default 0"),
+        ("currency", "ISO 4217, default the advertiser's"),
+        ("goal", "default sale"),
+        ("status", "approved (default), pending, rejected or reversed"),
+        ("ts", "when it happened: seconds since 1970, or an ISO 8601 instant; default now"),
+    )
+]
+PIXEL_PARAMETERS = [{**PARAMETERS[0], "name": "pixel_key", "description": "the advertiser's pixel key"}, *PARAMETERS[1:]]
 Receive = Callable[[Postback], Awaitable[Verdict]]
 Refused = Callable[[list[Any]], Awaitable[None]]
 Kind = Literal["token", "pixel"]
@@ -87,9 +99,15 @@ def routes(desk: Desk) -> APIRouter:
     """`/postback`, `/pixel.gif` and `/postback/status`."""
     router = APIRouter(tags=["postbacks"])
 
-    @router.get("/postback")
-    @router.post("/postback")
+    @router.get("/postback", openapi_extra={"parameters": PARAMETERS})
+    @router.post("/postback", openapi_extra={"parameters": PARAMETERS})
     async def receive_postback(request: Request) -> Response:
+        """What a store reports of an order: parameters in the query, a form or JSON.
+
+        The same order again is `duplicate`; a stated status moves it along the lifecycle (`rejected` and `reversed` both
+        take it back, their amount is not looked at); what could not be followed is said in `reason`. The store's own
+        report replaces what only a pixel said, and one that can be attributed replaces an orphan.
+        """
         postback_id, received_at = new_id(), datetime.now(UTC)  # before any I/O: our own retry can never count twice
         try:
             parameters = await read_parameters(request)
@@ -106,23 +124,34 @@ def routes(desk: Desk) -> APIRouter:
             desk.metrics.postbacks.labels("rejected").inc()
             raise
 
-    @router.get("/pixel.gif")
+    @router.get("/pixel.gif", openapi_extra={"parameters": PIXEL_PARAMETERS})
+    @router.post("/pixel.gif", openapi_extra={"parameters": PIXEL_PARAMETERS})
     async def pixel(request: Request) -> Response:
+        """The same with the public `pixel_key`; also what `navigator.sendBeacon` posts. Always a 1×1 GIF, whatever becomes of it."""
         await _pixel(desk, request)
-        return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
+        return _gif()
+
+    @router.head("/pixel.gif", include_in_schema=False)
+    async def look_at_pixel() -> Response:
+        return _gif()  # link checkers look; that is no conversion
 
     @router.get("/postback/status")
     async def status(request: Request) -> Response:
+        """The verdict on an order in one word, its conversions, and its last 100 postbacks, newest first."""
         parameters = request.query_params
         advertiser = await desk.tokens.advertiser(parameters.get("token", ""), "token")
         txid = parameters.get("txid", "").strip(" \t")
-        if not txid or "\x00" in txid:
+        if not txid or postbacks.storable(txid) != txid[: postbacks.VALUE_MAX]:
             raise RejectedInput("invalid_txid", "txid is required", field="txid")
         if len(txid) > postbacks.TXID_MAX:
             raise NotFound("unknown_txid", "no postback has this txid", field="txid")
         return answer(await desk.conversions.verdicts(advertiser.advertiser_id, txid))
 
     return router
+
+
+def _gif() -> Response:
+    return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
 
 @contextmanager
@@ -141,7 +170,8 @@ async def _take(
     try:
         postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
     except InvalidPostback as exc:
-        await _keep_refused(desk, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip, reason=str(exc))
+        refusal = Refusal(postback_id, received_at, "postback", ip, str(exc))
+        await _keep_refused(desk, parameters, advertiser, refusal)
         raise RejectedInput(exc.code, str(exc), field=exc.field) from exc
     verdict = await desk.receive(postback)
     desk.metrics.record(postback, verdict)
@@ -150,14 +180,14 @@ async def _take(
 
 async def _pixel(desk: Desk, request: Request) -> None:
     postback_id, received_at = new_id(), datetime.now(UTC)
-    parameters = dict(request.query_params)
-    secret = parameters.get("pixel_key") or parameters.get("token", "")
     ip = kept_address(client_address(request, desk.settings.trusted_proxies), desk.settings.ip_mode)
     try:
+        parameters = await read_parameters(request)
+        secret = parameters.get("pixel_key") or parameters.get("token", "")
         with within_budget():
             async with asyncio.timeout(RECEIVE_BUDGET_S):
                 advertiser = await desk.tokens.advertiser(secret, "pixel")
-                postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source="pixel", ip=ip)
+                postback = await _read_pixel(desk, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
                 desk.metrics.record(postback, await desk.receive(postback))
     except (RejectedInput, InvalidPostback) as exc:
         desk.metrics.postbacks.labels("rejected").inc()
@@ -167,18 +197,38 @@ async def _pixel(desk: Desk, request: Request) -> None:
         log.warning("pixel.lost", extra={"postback_id": str(postback_id), "reason": str(exc)})
 
 
-async def _keep_refused(
-    desk: Desk, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime, ip: str, reason: str
-) -> None:
+async def _read_pixel(
+    desk: Desk, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime, ip: str
+) -> Postback:
+    try:
+        return postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source="pixel", ip=ip)
+    except InvalidPostback as exc:
+        await _keep_refused(desk, parameters, advertiser, Refusal(postback_id, received_at, "pixel", ip, str(exc)))
+        raise
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A postback that was not acceptable: which, when, from where, and why."""
+
+    postback_id: UUID
+    received_at: datetime
+    source: postbacks.Source
+    ip: str
+    reason: str
+
+
+async def _keep_refused(desk: Desk, parameters: dict[str, str], advertiser: Advertiser, refusal: Refusal) -> None:
     said = {name: postbacks.storable(parameters.get(name, ""))[:255] for name in ("txid", "click_id", "amount", "currency", "status")}
     kept = {
         postbacks.storable(name): postbacks.storable(value)
         for name, value in list(parameters.items())[:100]
         if name not in postbacks.SECRETS
     }
-    row = [postback_id, received_at, "postback", advertiser.advertiser_id, said["txid"] or None, said["click_id"] or None]
+    whose = [refusal.postback_id, refusal.received_at, refusal.source, advertiser.advertiser_id]
+    order = [said["txid"] or None, said["click_id"] or None, said["amount"], said["currency"], said["status"]]
     try:
-        await desk.refused([*row, said["amount"], said["currency"], said["status"], kept, ip, reason])
+        await desk.refused([*whose, *order, kept, refusal.ip, refusal.reason])
     except StoreUnavailable as exc:  # its sender is told anyway
         log.warning("postback.refused_not_kept", extra={"reason": str(exc)})
 
@@ -193,40 +243,3 @@ def _told(verdict: Verdict) -> Response:
         return answer({"status": "parked", **ids, "reason": verdict.reason}, 202)
     reason = {} if verdict.outcome == "attributed" else {"reason": verdict.reason}
     return answer({"status": verdict.status, **ids, "duplicate": verdict.duplicate, **reason})
-
-
-async def read_parameters(request: Request) -> dict[str, str]:
-    """Query parameters and, of a POST, those of its form or JSON body, which win. Values are text, numbers unrounded."""
-    parameters = dict(request.query_params)
-    if request.method != "POST":
-        return parameters
-    body = await read_body(request, BODY_MAX_BYTES)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not body.strip():
-        return parameters
-    if kind.endswith("json") or (not kind and body.lstrip()[:1] == b"{"):
-        return parameters | _json(body)
-    if kind in ("", "application/x-www-form-urlencoded", "text/plain"):
-        return parameters | _form(body)
-    raise RejectedInput("invalid_body", "send a query, a form (application/x-www-form-urlencoded) or JSON")
-
-
-def _form(body: bytes) -> dict[str, str]:
-    try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX))
-    except ValueError as exc:
-        raise RejectedInput("invalid_body", f"a form may have at most {FIELDS_MAX} fields") from exc
-
-
-def _json(body: bytes) -> dict[str, str]:
-    try:
-        content = json.loads(body, parse_float=str, parse_int=str)
-    except (ValueError, RecursionError) as exc:
-        raise RejectedInput("invalid_json", f"the body is not JSON: {exc}") from exc
-    if not isinstance(content, dict):
-        raise RejectedInput("invalid_json", "the body must be a JSON object")
-    return {name: _scalar(value) for name, value in list(content.items())[:FIELDS_MAX] if value is not None}
-
-
-def _scalar(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -12,14 +12,18 @@ from tracker.adapters import postgres_reports
 from tracker.errors import RejectedInput
 
 FILTER = re.compile(r"filter\[([a-z_]+)\]")
+BROKEN = re.compile(r"[\x00\ud800-\udfff]")
 KNOWN = ("from", "to", "group_by", "metrics", "tz", "format")
 DAYS_MAX = 3660
+EARLIEST, LATEST = date(1970, 1, 1), date(9998, 12, 31)  # with room for time zones on both sides
 
 
 def read_question(parameters: Mapping[str, str], *, advertiser_id: int | None = None) -> postgres_reports.Question:
     """The report that query parameters ask for. RejectedInput names the parameter."""
     filters = {}
     for name, value in parameters.items():
+        if BROKEN.search(value):
+            raise RejectedInput("invalid_parameter", "parameters must not contain NUL or broken characters", field=name[:40])
         match = FILTER.fullmatch(name)
         if match:
             filters[match[1]] = value
@@ -38,20 +42,14 @@ def read_question(parameters: Mapping[str, str], *, advertiser_id: int | None = 
 
 
 def as_csv(found: dict[str, Any], question: postgres_reports.Question) -> str:
-    """The rows as CSV with a header. Amounts of several currencies stand as `EUR 10.00; USD 5.00`."""
+    """The rows as CSV with a header; a group of several currencies has a row for each."""
     columns = [*question.group_by, *question.metrics]
     columns += ["currency"] * ("revenue" in question.metrics) + ["payout_currency"] * ("payout" in question.metrics)
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(columns)
-    for row in found["rows"]:
-        mixed = {name.removesuffix("_by_currency"): _joined(value) for name, value in row.items() if name.endswith("_by_currency")}
-        writer.writerow([_harmless(mixed.get(name, row.get(name))) for name in columns])
+    writer.writerows([_harmless(row.get(name)) for name in columns] for row in found["rows"])
     return file.getvalue()
-
-
-def _joined(amounts: Mapping[str, str]) -> str:
-    return "; ".join(f"{currency} {amount}" for currency, amount in amounts.items())
 
 
 def _harmless(value: Any) -> Any:
@@ -65,9 +63,12 @@ def _names(value: str) -> tuple[str, ...]:
 
 def _day(value: str, field: str) -> date:
     try:
-        return date.fromisoformat(value)
+        day = date.fromisoformat(value)
     except ValueError:
         raise RejectedInput(f"invalid_{field}", f"{field} must be a day such as 2026-01-31", field=field) from None
+    if not EARLIEST <= day <= LATEST:
+        raise RejectedInput(f"invalid_{field}", f"{field} must be a day of the years 1970 to 9998", field=field)
+    return day
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -32,6 +32,12 @@ def routes(database: Database, settings: Settings) -> APIRouter:
 
     @router.get("/reports", tags=["reports"], openapi_extra={"parameters": PARAMETERS})
     async def report(request: Request) -> Response:
+        """Clicks, conversions and money by group; `rows` and `totals`.
+
+        A group whose money is of several currencies has one row for each pair of `currency` and `payout_currency`. Its
+        clicks stand in the first of them and are 0 in the others, so that rows can be summed. When the whole is of several
+        currencies, `totals` has no money; `totals_by_currency` lists conversions, revenue and payout for each.
+        """
         parameters = dict(request.query_params)
         form = parameters.get("format", "json")
         if form not in ("json", "csv"):

@@ -28,10 +28,12 @@ def routes(database: Database, conversions: Conversions, metrics: Metrics, setti
     """`/healthz`, `/readyz`, `/metrics`."""
     router = APIRouter(tags=["system"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz")
     async def healthz() -> Response:
         return answer({"status": "ok"})
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz")
     async def readyz() -> Response:
         ready = await database.is_ready()

@@ -6,16 +6,24 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tracker.adapters.postgres_programme import Programme
-from tracker.adapters.postgres_programme_keys import Keys
+from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens
 from tracker.api.answers import answer, paging, read_json
 from tracker.errors import RejectedInput
-from tracker.programme import LINK, THINGS, Thing
+from tracker.programme import COUPON, GOAL, LINK, THINGS, Thing
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 CURSORS = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
     {"name": "cursor", "in": "query", "schema": {"type": "string"}},
 ]
+
+
+CAMPAIGN_PARAMETER = {
+    "name": "campaign",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "slug; where several have the same name",
+}
 
 
 def body_of(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
@@ -30,9 +38,10 @@ def _body(thing: Thing, *, changing: bool) -> dict[str, Any]:
     return body_of({item.name: item.schema | ({"description": item.help} if item.help else {}) for item in fields}, required)
 
 
-def routes(programme: Programme, keys: Keys) -> APIRouter:
+def routes(programme: Programme, keys: Keys, tokens: PostbackTokens) -> APIRouter:
     """Routes of all things of the programme."""
     router = APIRouter(prefix="/api/v1")
+    _add_tokens(router, tokens)
     for thing in THINGS.values():
         _add(router, programme, thing)
     _add_keys(router, keys)
@@ -54,19 +63,40 @@ def _add(router: APIRouter, programme: Programme, thing: Thing) -> None:
         return answer(await programme.listed(thing, limit=limit, cursor=cursor, filters=filters, advertiser_id=advertiser))
 
     async def show(request: Request, key: str) -> Response:
-        return answer(await programme.get(thing, key, advertiser_id=request.state.actor.advertiser_id))
+        advertiser, campaign = request.state.actor.advertiser_id, request.query_params.get("campaign")
+        return answer(await programme.get(thing, key, advertiser_id=advertiser, campaign=campaign))
 
     async def edit(request: Request, key: str) -> Response:
         body = await read_json(request)
-        return answer(await programme.edit(thing, key, body, request.state.actor.name))
+        campaign = request.query_params.get("campaign")
+        return answer(await programme.edit(thing, key, body, request.state.actor.name, campaign=campaign))
 
     path, tags = f"/{thing.plural}", [thing.plural]
     one = f"{path}/{{key}}"
     new, changed = _body(thing, changing=False), _body(thing, changing=True)
     router.post(path, status_code=201, openapi_extra=new, name=f"create {thing.name}", tags=[*tags])(create)
     router.get(path, openapi_extra={"parameters": CURSORS}, name=f"list {thing.plural}", tags=[*tags])(listed)
-    router.get(one, name=f"show {thing.name}", tags=[*tags])(show)
-    router.patch(one, openapi_extra=changed, name=f"change {thing.name}", tags=[*tags])(edit)
+    which = {"parameters": [CAMPAIGN_PARAMETER]} if thing in (COUPON, GOAL) else {}
+    router.get(one, openapi_extra=which, name=f"show {thing.name}", tags=[*tags])(show)
+    router.patch(one, openapi_extra=changed | which, name=f"change {thing.name}", tags=[*tags])(edit)
+
+
+def _add_tokens(router: APIRouter, tokens: PostbackTokens) -> None:
+    @router.post("/advertisers/{slug}/rotate-token", status_code=201, tags=["advertisers"])
+    async def rotate_token(request: Request, slug: str) -> Response:
+        """A second postback token, shown this once; the one before stays valid until it is revoked."""
+        return answer(await tokens.rotate(slug, request.state.actor.name), 201)
+
+    slot_of = body_of({"slot": {"type": "integer", "enum": [1, 2]}}, ["slot"])
+
+    @router.post("/advertisers/{slug}/revoke-token", tags=["advertisers"], openapi_extra=slot_of)
+    async def revoke_token(request: Request, slug: str) -> Response:
+        """End the postback token in a slot, within 2 seconds; never the last one."""
+        body = await read_json(request)
+        slot = body.get("slot") if isinstance(body, dict) else None
+        if slot not in (1, 2) or not isinstance(slot, int) or isinstance(slot, bool):
+            raise RejectedInput("invalid_slot", 'send {"slot":1} or {"slot":2}', field="slot")
+        return answer(await tokens.revoke(slug, slot, request.state.actor.name))
 
 
 def _add_keys(router: APIRouter, keys: Keys) -> None:
@@ -78,7 +108,7 @@ def _add_keys(router: APIRouter, keys: Keys) -> None:
         if not isinstance(body, dict) or not all(isinstance(body.get(name, ""), str | None) for name in ("role", "advertiser", "name")):
             raise RejectedInput("invalid_body", 'send {"role":"viewer","name":"…","advertiser":null}')
         made = await keys.create(
-            body.get("role") or "", advertiser=body.get("advertiser"), name=(body.get("name") or "")[:255], actor=request.state.actor.name
+            body.get("role") or "", advertiser=body.get("advertiser"), name=body.get("name") or "", actor=request.state.actor.name
         )
         return answer(made, 201)
 

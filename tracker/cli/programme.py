@@ -25,7 +25,39 @@ def add_to(app: typer.Typer) -> dict[str, typer.Typer]:
         group.command("edit", help=f"Change a {thing.name}; only what is given.")(_editing(thing))
         group.command("list", help=f"List {thing.plural}.")(_listing(thing))
         group.command("show", help=f"Show one {thing.name}.")(_showing(thing))
+    groups["advertiser"].command("rotate-token")(rotate_token)
+    groups["advertiser"].command("revoke-token")(revoke_token)
     return groups
+
+
+Slug = Annotated[str, typer.Argument(metavar="SLUG")]
+
+
+def rotate_token(slug: Slug, json: Json = False) -> None:
+    """Make a second postback token, shown this once; the one before stays valid until it is revoked."""
+    made = run.with_database(lambda database, _: _tokens(database).rotate(slug, run.ACTOR))
+    if json:
+        show.as_json(made)
+        return
+    typer.echo(made["postback_token"])
+    if len(made["tokens"]) > 1:
+        other = next(token["slot"] for token in made["tokens"] if token["slot"] != made["slot"])
+        typer.echo(f"when the store uses it: turnout advertiser revoke-token {slug} --slot {other}", err=True)
+
+
+def revoke_token(slug: Slug, slot: Annotated[int, typer.Option(min=1, max=2)], json: Json = False) -> None:
+    """End the postback token in a slot, within 2 seconds; never the last one."""
+    left = run.with_database(lambda database, _: _tokens(database).revoke(slug, slot, run.ACTOR))
+    if json:
+        show.as_json(left)
+    else:
+        typer.echo(f"token {slot} of {slug} is revoked")
+
+
+def _tokens(database: Any) -> Any:
+    from tracker.adapters.postgres_programme_keys import PostbackTokens
+
+    return PostbackTokens(database)
 
 
 def _programme(database: Any, settings: Any) -> Any:

@@ -32,5 +32,6 @@ def show_report(parameters: dict[str, str], *, as_csv: bool, as_json: bool) -> N
     elif as_json:
         show.as_json(found)
     else:
-        totals = dict.fromkeys(question.group_by, "") | {next(iter(question.group_by), "total"): "total"} | found["totals"]
-        show.table([*found["rows"], totals])
+        label = dict.fromkeys(question.group_by, "") | {next(iter(question.group_by), "total"): "total"}
+        totals = [found["totals"], *found.get("totals_by_currency", ())]
+        show.table([*found["rows"], *(label | total for total in totals)])

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from tracker.errors import RejectedInput
@@ -15,9 +15,18 @@ T = TypeVar("T")
 ACTOR = "cli"
 
 
+def check_arguments(arguments: Sequence[str]) -> None:
+    """RejectedInput when the command line holds bytes that are not UTF-8: nothing here could be named so."""
+    for number, argument in enumerate(arguments):
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            raise RejectedInput("invalid_argument", f"argument {number} is not UTF-8")
+
+
 def settings() -> Settings:
     """The settings in force, unknown names warned of on stderr as one line each."""
     import warnings
+
+    check_arguments(sys.argv)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -53,7 +62,7 @@ def given(values: dict[str, Any], objects: frozenset[str]) -> dict[str, Any]:
         text = found[name]
         if name == "payout" and not text.lstrip().startswith("{"):
             continue
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found[name] = json.loads(text)
             continue
         raise RejectedInput(f"invalid_{name}", f"--{name.replace('_', '-')} must be JSON")

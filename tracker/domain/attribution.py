@@ -14,6 +14,7 @@ LIFECYCLE = {
     "reverse": ("approved", "reversed"),
 }
 EARNING = frozenset(("pending", "approved"))  # statuses that are in the ledger and in reports
+TAKEN_BACK = frozenset(("rejected", "reversed"))
 
 
 def is_in_window(clicked_at: datetime, converted_at: datetime, window: timedelta) -> bool:
@@ -27,9 +28,38 @@ def is_in_window(clicked_at: datetime, converted_at: datetime, window: timedelta
     return -CLOCK_SKEW <= converted_at - clicked_at <= window
 
 
-def action_between(before: str, after: str) -> str | None:
-    """The action that moves a conversion from one status to another; None when the lifecycle has none."""
-    return next((action for action, move in LIFECYCLE.items() if move == (before, after)), None)
+def action_towards(before: str, wanted: str) -> str | None:
+    """The action that takes a conversion towards a status that a store stated; None when it is there, or cannot be moved so.
+
+    To take a sale back is one wish, whichever word is used for it: a pending one is rejected, an approved one reversed.
+    """
+    for action, (start, end) in LIFECYCLE.items():
+        if start == before and (end == wanted or {end, wanted} <= TAKEN_BACK):
+            return action
+    return None
+
+
+def replaces(status: str, *, unverified: bool, known_status: str, known_unverified: bool) -> bool:
+    """Whether a postback's click, amount and status go before what is known of its order; else it is a repetition.
+
+    An orphan is matched anew; what only a pixel said, whose key anybody can read, gives way to the store's own report.
+    A pixel never changes what a store said. A sale that is taken back keeps its amount and click, and what was rejected or
+    reversed stays so.
+    """
+    if unverified and not known_unverified:
+        return False
+    if known_status == "orphan":
+        return True
+    return known_unverified and not unverified and known_status in EARNING and status not in TAKEN_BACK
+
+
+def status_after(status: str, *, known_status: str, first_status: str) -> str:
+    """The status of a conversion that a postback with `status` replaces.
+
+    `first_status` is what it was made with: one that somebody approved by hand since does not become pending again.
+    """
+    by_hand = known_status == "approved" and first_status == "pending"
+    return known_status if by_hand and status == "pending" else status
 
 
 def ledger_moves(before: str, after: str, amount_micros: int) -> list[tuple[str, int]]:

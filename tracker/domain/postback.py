@@ -1,5 +1,6 @@
 """A postback as a store sent it, read and checked, and the verdict on it. Pure."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Postback:
         """When the sale happened: what the store says, else when we heard of it."""
         return self.happened_at or self.received_at
 
+    @property
+    def is_keyed_by_click(self) -> bool:
+        """Whether the store sent no txid, so that `txid` was made from the click id."""
+        return bool(self.click_id) and self.txid == click_key(self.click_id or "") and not self.parameters.get("txid", "").strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -107,7 +113,7 @@ def read(
 ) -> Postback:
     """Check and read a postback's parameters.
 
-    Without a txid the click id is the key (`click:<click id>`), so one click can make one such conversion a goal. From a
+    Without a txid the click id is the key (`click_key`), so one click can make one such conversion a goal. From a
     pixel, whose key anybody can read, the status is the advertiser's `pixel_status` whatever it says.
 
     Raises:
@@ -129,7 +135,7 @@ def read(
         received_at=received_at,
         source=source,
         advertiser_id=advertiser.advertiser_id,
-        txid=txid or f"click:{click}"[:TXID_MAX],
+        txid=txid or click_key(click),
         goal=_text("goal", parameters.get("goal", ""), GOAL_MAX) or "sale",
         click_id=click or None,
         coupon=coupon or None,
@@ -144,6 +150,12 @@ def read(
         ip=ip,
         unverified=pixel,
     )
+
+
+def click_key(click: str) -> str:
+    """The txid of a postback without one: `click:<click id>`, or `click-sha256:<hash>` where that would be too long."""
+    key = f"click:{click}"
+    return key if len(key) <= TXID_MAX else f"click-sha256:{hashlib.sha256(click.encode()).hexdigest()}"
 
 
 def _text(name: str, value: str, longest: int) -> str:
