@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from tracker.adapters import partitions
 from tracker.adapters.postgres_session import PostgresSession
 from tracker.adapters.redis_connection import RedisConnection
+from tracker.data_dir import DataDir
 from tracker.errors import StoreUnavailable, StreamUnavailable
 
 Result = Literal["ok", "warn", "fail", "unknown"]
@@ -50,7 +51,11 @@ def _check(name: str, is_good: bool, found: object, advice: str, *, bad: Result 
 
 async def examine(dsn: str, redis_url: str, directory: Path) -> list[Check]:
     """All checks; a server that cannot be reached is one failed check in place of its own."""
-    return [*await _postgres(dsn), *await _redis(redis_url), *await asyncio.to_thread(_machine, directory)]
+    return [
+        *await _postgres(dsn),
+        *await _redis(redis_url, is_embedded=redis_url == DataDir.at(directory).embedded_redis_url),
+        *await asyncio.to_thread(_machine, directory),
+    ]
 
 
 async def _postgres(dsn: str) -> list[Check]:
@@ -100,7 +105,7 @@ def _partitions(found: partitions.Layout, edge_rows: int) -> list[Check]:
     ]
 
 
-async def _redis(url: str) -> list[Check]:
+async def _redis(url: str, *, is_embedded: bool) -> list[Check]:
     redis = RedisConnection(url)
     try:
         info = (await redis.command("INFO", "server")).decode()
@@ -110,7 +115,8 @@ async def _redis(url: str) -> list[Check]:
             _check("Redis version", tuple(map(int, version.split(".")[:2])) >= REDIS_LEAST, version, "use Redis 7.0 or newer, or Valkey"),
             _clock("Redis", int(seconds) + int(micros) / 1e6 - (sent + received) / 2),
         ]
-        return checks + [await _redis_setting(redis, *expected) for expected in REDIS_SETTINGS]
+        told = await _told_by_info(redis) | (EMBEDDED if is_embedded else {})
+        return checks + [await _redis_setting(redis, told, *expected) for expected in REDIS_SETTINGS]
     except StreamUnavailable as exc:
         return [Check("Redis", "fail", str(exc), "start it, or correct TURNOUT_REDIS_URL; until then clicks wait in the journals")]
     finally:
@@ -126,11 +132,29 @@ REDIS_SETTINGS: tuple[tuple[str, Callable[[str], bool], Result, str], ...] = (
 )  # fmt: skip
 
 
-async def _redis_setting(redis: RedisConnection, name: str, is_good: Callable[[str], bool], bad: Result, advice: str) -> Check:
+# How `tracker.local.valkey` starts the embedded server, which does not let anybody ask.
+EMBEDDED = {"appendfsync": "everysec", "no-appendfsync-on-rewrite": "no"}
+
+
+async def _told_by_info(redis: RedisConnection) -> dict[str, str]:
+    """The settings that INFO tells, for servers where CONFIG is renamed (many hosters, and the embedded one)."""
+    text: bytes = await redis.command("INFO", "everything")
+    facts = dict(line.split(":", 1) for line in text.decode(errors="replace").splitlines() if ":" in line)
+    told = {"maxmemory-policy": facts.get("maxmemory_policy", "")}
+    if "aof_enabled" in facts:
+        told["appendonly"] = "yes" if facts["aof_enabled"] == "1" else "no"
+    return {name: value for name, value in told.items() if value}
+
+
+async def _redis_setting(
+    redis: RedisConnection, told: dict[str, str], name: str, is_good: Callable[[str], bool], bad: Result, advice: str
+) -> Check:
     try:
         answer: list[Any] = await redis.command("CONFIG", "GET", name)
     except (ResponseError, StreamUnavailable):
         answer = []  # renamed or forbidden, as by many hosters
+    if len(answer) < 2 and name in told:
+        return _check(f"Redis {name}", is_good(told[name]), told[name], advice, bad=bad)
     if len(answer) < 2:
         return Check(f"Redis {name}", "unknown", "CONFIG is not allowed", f"cannot tell; see to it yourself: {advice}")
     value = answer[1].decode()

@@ -48,7 +48,7 @@ class Part:
 
     `ready` is asked again until it says yes. `before_start` runs, in a thread, before every start. `env` is the whole
     environment (None: inherited). A part that ignores `stop_signal` for `stop_timeout_s` gets `second_signal` if any,
-    then SIGKILL. `death_signal` is what the kernel sends it when the supervisor dies.
+    then SIGKILL. `death_signal` is what the kernel sends it when the supervisor dies. One that `speaks` has our stdout.
     """
 
     name: str
@@ -64,17 +64,18 @@ class Part:
     gid: int | None = None
     pass_fds: tuple[int, ...] = ()
     before_start: Callable[[], None] = _nothing
+    speaks: bool = False
 
     def command(self) -> list[str]:
         """The command line that starts it, through the exec shim."""
         return child.command(self.argv, uid=self.uid, gid=self.gid, death_signal=self.death_signal)
 
     def options(self) -> ProcessOptions:
-        """How to start `command()`: its stdout joined to our stderr, nothing on stdin."""
+        """How to start `command()`: its stdout joined to our stderr unless it speaks, nothing on stdin."""
         return ProcessOptions(
             env=child.environment(os.environ if self.env is None else self.env),
             stdin=subprocess.DEVNULL,
-            stdout=2,
+            stdout=1 if self.speaks else 2,
             pass_fds=self.pass_fds,
             start_new_session=True,  # Ctrl-C on the terminal must reach the supervisor alone, which stops in order
         )

@@ -85,4 +85,4 @@ def worker(settings: Settings, program: Program, name: str) -> Part:
 
 
 def demo_traffic(settings: Settings, program: Program) -> Part:
-    return Part(name="demo-traffic", argv=(*program, "demo-traffic"), stop_timeout_s=5.0, env=environment(settings))
+    return Part(name="demo-traffic", argv=(*program, "demo-traffic"), stop_timeout_s=5.0, env=environment(settings), speaks=True)
