@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tracker.domain import money
+from tracker.domain.macros import MACROS
 from tracker.domain.urls import host_key
 from tracker.errors import RejectedInput
 
@@ -28,24 +29,6 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 MACRO = re.compile(r"\{([^{}]*)\}")
 PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
-MACROS = frozenset(
-    [
-        "click_id",
-        "partner",
-        "campaign",
-        "link",
-        "creative",
-        "ref",
-        "country",
-        "device",
-        "os",
-        "browser",
-        "language",
-        "timestamp",
-        "random",
-        "old_click_id",
-    ]
-) | {f"sub{number}" for number in range(1, 11)}
 Read = Callable[[Any], Any]
 
 

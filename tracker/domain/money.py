@@ -3,7 +3,7 @@
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 
 MICROS = 1_000_000
-MAX_MICROS = 10**15  # a thousand million units: more than any order, far inside bigint even when summed
+MAX_MICROS = 10**17  # 10^11 units: a large order in rials or dong, and still inside bigint; sums are numeric
 PERCENT_MICROS = 100 * MICROS
 # ISO 4217 minor units that are not 2 (SIX list one, 2024).
 MINOR_UNITS = {
@@ -30,7 +30,7 @@ def parse_micros(text: str) -> int:
     if not value.is_finite():
         raise ValueError("must be a finite decimal number")
     if abs(value) * MICROS > MAX_MICROS:
-        raise ValueError("is larger than 1000000000")
+        raise ValueError(f"is larger than {MAX_MICROS // MICROS}")
     scaled = value * MICROS
     if scaled != int(scaled):
         raise ValueError("must have at most six digits after the point")
