@@ -1,9 +1,8 @@
 """What holds for all tests."""
 
 import os
-from pathlib import Path
+import tempfile
 
-import pytest
 from hypothesis import settings
 
 # A busy machine is no failure. CI looks at the same examples each time; people's machines look for new ones.
@@ -11,12 +10,10 @@ settings.register_profile("people", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "people")
 
+# Counter pages of processes that tests kill wait in shared memory for an heir that never comes: they go with the run.
+_shared_memory = tempfile.TemporaryDirectory(prefix="turnout-test-", dir="/dev/shm")
+os.environ["TURNOUT_INTERNAL_SHARED_MEMORY"] = _shared_memory.name
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_counter_page_stays_in_shared_memory():
-    """Processes that tests kill leave their page for an heir, and the folder it belongs to goes with the test."""
-    mine = f"turnout-{os.getuid()}-*"
-    before = set(Path("/dev/shm").glob(mine))
-    yield
-    for page in set(Path("/dev/shm").glob(mine)) - before:
-        page.unlink(missing_ok=True)
+
+def pytest_sessionfinish() -> None:
+    _shared_memory.cleanup()

@@ -14,7 +14,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from tracker.adapters.lmdb_routes import Position, RouteStore, table_errors
+from tracker.adapters.lmdb_environment import table_errors
+from tracker.adapters.lmdb_route_store import Position, RouteStore
 from tracker.adapters.postgres_routes import KINDS, RouteSource
 from tracker.errors import CorruptData, StoreUnavailable
 

@@ -1,7 +1,6 @@
 """`turnout up` as a newcomer runs it: ready, a click, an old link, a postback twice, the report, the books, killed and started again."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.pipeline import BROWSER, free_port
+from tests.integration.pipeline import BROWSER, environment_without_settings, free_port
 from tests.wait import wait_until_sync
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -26,7 +25,7 @@ class Installation:
     def __init__(self, directory):
         self.directory = directory
         self.redirector, self.tracker, self.workers = free_port(), free_port(), free_port()
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TURNOUT_")} | {
+        self.environment = environment_without_settings() | {
             "TURNOUT_DATA_DIR": str(directory),
             "TURNOUT_REDIRECTOR_PORT": str(self.redirector),
             "TURNOUT_TRACKER_PORT": str(self.tracker),

@@ -30,6 +30,11 @@ PROGRAMME = """
 """
 
 
+def environment_without_settings():
+    """Ours, less the settings of whoever runs the tests."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("TURNOUT_") or k.startswith("TURNOUT_INTERNAL_SHARED")}
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -60,7 +65,7 @@ class Pipeline:
 
     def start(self, name, key=None, **environment):
         """Start a part; `environment` for crash points and the like."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith("TURNOUT_")} | self._settings | environment
+        env = environment_without_settings() | self._settings | environment
         if "work" in name:
             file_name = (key or name).replace(" ", "-") + ".sock"
             env["TURNOUT_INTERNAL_METRICS_SOCKET"] = str(self.directory.parent / file_name)
@@ -160,7 +165,7 @@ class Pipeline:
 
     def turnout(self, *arguments):
         """Exit code and standard output of a command."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith("TURNOUT_")} | self._settings | {"PYTHONPATH": str(ROOT)}
+        env = environment_without_settings() | self._settings | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tracker", *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
         return done.returncode, done.stdout, done.stderr

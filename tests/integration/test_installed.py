@@ -1,6 +1,5 @@
 """`pip install .` carries all that Turnout needs at run time: tried from a wheel, in a folder far from the repository."""
 
-import os
 import subprocess
 import sys
 import zipfile
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pipeline import ROOT
+from tests.integration.pipeline import ROOT, environment_without_settings
 from tracker.adapters import schema
 
 pytestmark = pytest.mark.integration
@@ -27,7 +26,7 @@ def installed(tmp_path_factory):
 
 
 def run(installed, *arguments, **environment):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("TURNOUT_")} | environment | {"PYTHONPATH": str(installed / "site")}
+    env = environment_without_settings() | environment | {"PYTHONPATH": str(installed / "site")}
     return subprocess.run([sys.executable, *arguments], cwd=installed, env=env, capture_output=True, text=True, check=False, timeout=60)
 
 

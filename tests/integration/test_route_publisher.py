@@ -10,7 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tracker.adapters.lmdb_routes import Position, RouteStore, RouteTable, alive_path
+from tracker.adapters.lmdb_environment import alive_path
+from tracker.adapters.lmdb_route_store import Position, RouteStore
+from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_routes import RouteSource
 from tracker.domain.resolve import resolve
 from tracker.domain.routes import Kind
@@ -108,7 +110,7 @@ async def test_a_hundred_thousand_imported_links_are_live_within_ten_seconds(dsn
 
 
 async def test_a_slow_transaction_with_lower_feed_ids_is_not_passed_over(dsn, pg, path):
-    """experiments.md M16: an import that began first and commits last."""
+    """An import that began first and commits last."""
     slow = await asyncpg.connect(dsn)
     async with publishing(dsn, path) as host:
         transaction = slow.transaction()

@@ -12,7 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.test_resolve import CAMPAIGN, LINK, OLD, PARTNER
-from tracker.adapters.lmdb_routes import LOCK_FILE_BYTES, Position, RouteStore, RouteTable, lock_path, table_errors
+from tracker.adapters.lmdb_environment import LOCK_FILE_BYTES, lock_path, table_errors
+from tracker.adapters.lmdb_route_store import Position, RouteStore
+from tracker.adapters.lmdb_routes import RouteTable
 from tracker.domain.routes import AliasRoute, Installation, Kind
 from tracker.errors import CorruptData
 
@@ -80,7 +82,7 @@ def test_the_lock_file_has_its_space_before_anything_opens_it(path, store):
 
 
 def test_a_reader_in_another_process_misses_nothing_while_the_publisher_commits(path, store):
-    """experiments.md M3: without the lock 629 of 2.85 M look-ups of existing keys came back empty."""
+    """Measured: without the lock 629 of 2.85 M look-ups of existing keys came back empty."""
     store.apply([link(n, f"k{n}") for n in range(1, 50)], [], None)
     reader = start(READER, path)
     while reader.poll() is None:
@@ -93,7 +95,7 @@ def test_a_reader_in_another_process_misses_nothing_while_the_publisher_commits(
 
 
 def test_a_reader_that_died_inside_a_read_is_cleared(path, store):
-    """experiments.md M4: else the file grows for ever."""
+    """Else the file grows for ever."""
     reader = start(HANGING_READER, path)
     os.kill(reader.pid, signal.SIGKILL)
     reader.wait()

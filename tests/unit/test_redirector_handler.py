@@ -10,7 +10,8 @@ from redirector.limits import Flood, FloodLimiter
 from redirector.mint import Mint
 from redirector.request import Request
 from tracker.adapters.countries import CountryLookup
-from tracker.adapters.lmdb_routes import RouteStore, RouteTable
+from tracker.adapters.lmdb_route_store import RouteStore
+from tracker.adapters.lmdb_routes import RouteTable
 from tracker.domain import click_id, routes
 from tracker.domain.destination import read_labels
 

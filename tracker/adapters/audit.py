@@ -34,7 +34,7 @@ class Look:
 
 
 async def audit(dsn: str, redis_url: str, shards: int) -> dict[str, Any]:
-    """The books of clicks, and beside them under `conversions` those of conversions, as the contract's section 4 has them.
+    """The books of clicks, and beside them under `conversions` those of conversions.
 
     accepted = stored + duplicate + rejected + in_flight + unrecorded + unaccounted holds in every line. StoreUnavailable when PostgreSQL
     cannot be asked; without Redis the state is `unknown` unless every boot is closed and complete. Reads only.

@@ -15,7 +15,7 @@ from typing import Any, Final
 import asyncpg
 from msgspec import DecodeError, json, msgpack
 
-from tracker.adapters.lmdb_routes import CHECKSUM_MODULUS, Sum
+from tracker.adapters.lmdb_route_store import CHECKSUM_MODULUS, Sum
 from tracker.domain.routes import (
     AliasRoute,
     CampaignRoute,

@@ -1,6 +1,6 @@
 """From a request to what it names and where its visitor goes. Pure: the table and the time are given.
 
-The order is that of design.md section 4: a new link, an exact alias, (the platform profile of the host), nobody.
+The order: a new link, an exact alias, (the platform profile of the host), nobody.
 """
 
 import re

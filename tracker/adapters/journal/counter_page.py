@@ -21,7 +21,8 @@ _LINE = struct.Struct(
 _LINE_BYTES = 128
 LINES = PAGE_BYTES // _LINE_BYTES
 _IDENTITY = slice(112, 128)  # in the unused end of the first line: ties the page in memory to the one on disk
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - names there are ours by user and path, mode 600
+# Names there are ours by user and path, mode 600. The variable is for tests, which would else leave pages of folders that are gone.
+SHARED_MEMORY = Path(os.environ.get("TURNOUT_INTERNAL_SHARED_MEMORY", "/dev/shm"))  # noqa: S108
 FREE, OPEN, CLOSED = 0, 1, 2
 
 
