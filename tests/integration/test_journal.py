@@ -369,7 +369,7 @@ async def test_one_damaged_batch_holds_up_neither_the_loop_nor_the_others(tmp_pa
         await record(recording, 20, first)
     await recording.stop(0)
     paths = sorted((tmp_path / "journal/clicks/slot-0").glob("*.seg"))
-    heir = await started(tmp_path, redis_url + "-not-there")
+    heir = await started(tmp_path, "unix:///nowhere/at/all.sock")
     await wait_until(lambda: [log for log in heir.shipper.logs() if log is not heir.shipper.own])
     good = segment.SegmentReader(paths[0])
     data = bytearray(paths[0].read_bytes())

@@ -96,7 +96,7 @@ async def test_a_drop_that_was_cut_short_is_finished_by_the_next(dsn):
         await reading.start()
         await report.fetchval("SELECT count(*) FROM clicks")
         with pytest.raises((asyncpg.QueryCanceledError, TimeoutError)):
-            await keeper.execute(f"ALTER TABLE clicks DETACH PARTITION {partitions.name_of(first)} CONCURRENTLY", timeout=1)
+            await keeper.execute(f"ALTER TABLE clicks DETACH PARTITION {partitions.name_of(first)} CONCURRENTLY", timeout=3)
         await reading.rollback()
     async with connected(dsn) as keeper:
         assert (await partitions.layout(keeper)).pending == (partitions.name_of(first),)
