@@ -12,7 +12,7 @@ from tracker.adapters import partitions
 from tracker.wire import COVERED_KEY, covered_decoder
 from workers.covered_publisher import CoveredPublisher
 from workers.keeper import Keeper
-from workers.metrics import BookMetrics
+from workers.metrics import StorageMetrics
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ async def test_the_keeper_makes_days_drops_old_ones_and_raises_the_alarm(dsn, re
         dsn, "INSERT INTO route_changes (entity, entity_id, at) VALUES ('links', 1, now() - interval '8 days'), ('links', 2, now())"
     )
     registry = CollectorRegistry()
-    keeper = Keeper(dsn, 3, BookMetrics(registry))
+    keeper = Keeper(dsn, 3, StorageMetrics(registry))
     await keeper.once()
     await keeper.close()
     assert registry.get_sample_value("turnout_clicks_edge_rows") == 1
