@@ -7,6 +7,8 @@ import pkgutil
 import re
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -14,6 +16,13 @@ import pytest
 import tracker.adapters
 from tests.integration.conftest import _execute, database_url
 from tests.integration.pipeline import ROOT
+from tests.unit.test_wire import a_record
+from tracker import wire
+from tracker.adapters.postgres_clicks import ClickSink
+from tracker.adapters.redis_uniques import Uniques
+from tracker.domain import click_id
+from tracker.errors import StoreUnavailable
+from workers.loading import load_of
 
 pytestmark = pytest.mark.integration
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
@@ -144,4 +153,26 @@ def test_upgrading_twice_and_from_two_places_at_once_does_no_harm(servers):
     command = [sys.executable, "-c", "import sys; from tracker.adapters import schema; schema.upgrade(sys.argv[1])", url]
     installers = [subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) for _ in range(3)]
     assert [installer.wait(60) for installer in installers] == [0, 0, 0]
+    assert asyncio.run(days_of(url)) >= 60, "the first click finds its partition before any keeper runs"
     asyncio.run(_execute(servers.dsn, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def days_of(dsn):
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'clicks'::regclass")
+    finally:
+        await connection.close()
+
+
+async def test_a_click_without_a_partition_waits_and_is_no_dead_letter(dsn, connection):
+    for (name,) in await connection.fetch("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'clicks'::regclass"):
+        await connection.execute(f"DROP TABLE {name}")
+    record = a_record(click_id=click_id.compose(int(time.time() * 1000), bytes(10)))
+    entry = wire.Entry("n", bytes(16), "h", 1, 1, (1,), 1, 1, wire.encode_frame(1, [record], 1))
+    load = await load_of([entry], {}, [], bytes(16), Uniques("unix:///nowhere.sock"), datetime.now(UTC).date())
+    sink = ClickSink(dsn, slot=0)
+    with pytest.raises(StoreUnavailable, match="no partition"):
+        await sink.store(load)
+    sink.close()
+    assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0

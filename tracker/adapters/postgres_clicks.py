@@ -161,6 +161,8 @@ class ClickSink:
         for _ in range(TRIES):
             try:
                 return await self._once(load, write)
+            except asyncpg.CheckViolationError as exc:  # `clicks` has no other check than its partitions' bounds: the row is well
+                raise StoreUnavailable("postgres: clicks has no partition for a click; run: turnout db upgrade") from exc
             except AGAIN as exc:
                 again = exc
                 continue
