@@ -161,14 +161,14 @@ class ClickSink:
         for _ in range(TRIES):
             try:
                 return await self._once(load, write)
-            except asyncpg.CheckViolationError as exc:  # `clicks` has no other check than its partitions' bounds: the row is well
-                raise StoreUnavailable("postgres: clicks has no partition for a click; run: turnout db upgrade") from exc
             except AGAIN as exc:
                 again = exc
                 continue
             except asyncpg.UniqueViolationError:
                 write = self._exact
-            except REFUSED:
+            except REFUSED as exc:
+                if isinstance(exc, asyncpg.CheckViolationError) and not getattr(exc, "constraint_name", None):
+                    raise StoreUnavailable("postgres: clicks has no partition for a click; run: turnout db upgrade") from exc
                 if write == self._one_by_one:
                     raise
                 write = self._one_by_one
