@@ -154,7 +154,8 @@ def test_the_whole_job_from_link_to_books(installation):
     assert (status, json.loads(body)["code"]) == (401, "bad_token")
 
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    (row,) = installation.api(f"/reports?from={day}&to={day}&group_by=partner")["rows"]
+    rows = installation.api(f"/reports?from={day}&to={day}&group_by=partner")["rows"]
+    (row,) = [row for row in rows if row["partner"] == "blog"]  # what was asked before it was live is an orphan, of nobody
     assert (row["partner"], row["clicks"], row["all_clicks"], row["conversions"]) == ("blog", 2, row["all_clicks"], 1)
     assert (row["revenue"], row["payout"]) == ("49.90", "4.99")
     wait_until_sync(lambda: installation.api("/audit")["state"] == "balanced", because="the books balance")
@@ -185,7 +186,7 @@ def test_everything_killed_and_started_again_has_every_click_once(installation):
     installation.up()
     wait_until_sync(lambda: json.loads(installation.turnout("audit", "--json").stdout)["state"] == "balanced", within_s=90, every_s=0.5)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    (row,) = installation.api(f"/reports?from={day}&to={day}&group_by=link")["rows"]
+    (row,) = [row for row in installation.api(f"/reports?from={day}&to={day}&group_by=link")["rows"] if row["link"] == "l1"]
     assert row["clicks"] == len(set(seen)) == 1000
     assert click_is_stored(installation, seen[-1])
     installation.down()
