@@ -17,9 +17,10 @@ from redirector.metrics import RedirectMetrics
 from redirector.request import Request
 from tracker.adapters import http_server
 from tracker.adapters.countries import CountryLookup
-from tracker.adapters.journal.recording import Recording, RecordingOptions
+from tracker.adapters.journal.recording import Recording
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.domain import addresses
+from tracker.journals import click_journal
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class RedirectorApp:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._table = RouteTable(settings.directory.routes, fallback=settings.fallback_url or None)
-        self._recording = Recording(_recording_options(settings))
+        self._recording = Recording(click_journal(settings))
         countries = CountryLookup(settings.geoip_db)
         limiter = FloodLimiter(settings.flood_limit)
         self._handler = Handler(self._table, countries, limiter, ip_mode=settings.ip_mode, trusted=settings.trusted_proxies)
@@ -166,21 +167,6 @@ async def _plain(
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store"), *(extra or [])]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _recording_options(settings: Settings) -> RecordingOptions:
-    return RecordingOptions(
-        kind="clicks",
-        node=settings.node_name,
-        root=settings.directory.journal("clicks"),
-        redis_url=settings.stream_url,
-        ack=settings.ack,
-        deadline_s=settings.ack_deadline_ms / 1000,
-        keep_s=settings.journal_keep.total_seconds(),
-        max_bytes=settings.journal_max_bytes,
-        segment_bytes=settings.journal_segment_bytes,
-        shards=settings.stream_shards,
-    )
 
 
 def serve(settings: Settings, fd: int | None = None) -> int:

@@ -1,17 +1,19 @@
-"""The formats that outlive a process: the record of one click, the frame of one batch, the entry of a stream.
+"""The formats that outlive a process: the record of one click, the receipt of one postback, the frame of one batch, the entry of a stream.
 
-Rules: fields are only ever appended to `Record`; a frame carries its own checksum from the journal to the click writer, so
+Rules: fields are only ever appended to `Record` and `Receipt`; a frame carries its own checksum from the journal to the click writer, so
 that damage anywhere on the way is an error and never a wrong record. Golden bytes: tests/unit/test_wire.py.
 """
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
 from tracker.domain.intervals import SeqSet
+from tracker.domain.postback import Postback
 from tracker.errors import CorruptData, UnknownVersion
 
 ENTRY_VERSION = b"1"
@@ -63,10 +65,18 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     extra: dict[str, bytes] = {}
 
 
+class Receipt(msgspec.Struct, array_like=True, gc=False):
+    """One report of a store that was taken while PostgreSQL was away: read and checked then, decided on when it is back."""
+
+    postback: Postback
+
+
+R = TypeVar("R", Record, Receipt)
+
 _encoder = msgspec.msgpack.Encoder()
-_batch_decoder = msgspec.msgpack.Decoder(list[Record])
 _raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_record_decoder = msgspec.msgpack.Decoder(Record)
+_batch_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {of: msgspec.msgpack.Decoder(list[of]) for of in (Record, Receipt)}  # type: ignore[valid-type]
+_record_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {of: msgspec.msgpack.Decoder(of) for of in (Record, Receipt)}
 
 # What a field may take, in bytes; the sum may still be too much, see `fit`.
 LIMITS = {
@@ -112,7 +122,7 @@ def fit(record: Record) -> Record:
     return record
 
 
-def encode_frame(seq: int, records: list[Record], accepted: int = 0) -> bytes:
+def encode_frame(seq: int, records: Sequence[Record | Receipt], accepted: int = 0) -> bytes:
     """The frame of one batch, as it stands in the journal and in a stream entry.
 
     `accepted` counts the boot's records up to and including this batch, so that the size of a gap can be told from its
@@ -147,7 +157,7 @@ def scan(buffer: bytes | memoryview, start: int = 0, stop: int | None = None) ->
         at = after
 
 
-def decode_frame(frame: bytes | memoryview) -> tuple[list[Record], list[bytes]]:
+def decode_frame(frame: bytes | memoryview, of: type[R]) -> tuple[list[R], list[bytes]]:
     """The records of one good frame, and the bytes of those that cannot be read. CorruptData when the frame itself is not good."""
     view = memoryview(frame)
     found = next(scan(view), None)
@@ -155,23 +165,23 @@ def decode_frame(frame: bytes | memoryview) -> tuple[list[Record], list[bytes]]:
         raise CorruptData("frame: wrong length or checksum")
     payload = view[FRAME.size :]
     try:
-        records, unreadable = _batch_decoder.decode(payload), list[bytes]()
+        records, unreadable = _batch_decoders[of].decode(payload), list[bytes]()
     except (msgspec.DecodeError, UnicodeDecodeError):
-        records, unreadable = _decode_one_by_one(payload)
+        records, unreadable = _decode_one_by_one(payload, of)
     if len(records) + len(unreadable) != found.records:
         raise CorruptData(f"frame: holds {len(records) + len(unreadable)} records, says {found.records}")
     return records, unreadable
 
 
-def _decode_one_by_one(payload: memoryview) -> tuple[list[Record], list[bytes]]:
+def _decode_one_by_one(payload: memoryview, of: type[R]) -> tuple[list[R], list[bytes]]:
     try:
         items = _raw_decoder.decode(payload)
     except msgspec.DecodeError as exc:
         raise CorruptData(f"frame: payload is no list of records ({exc})") from exc
-    records, unreadable = [], []
+    records, unreadable = list[R](), list[bytes]()
     for item in items:
         try:
-            records.append(_record_decoder.decode(item))
+            records.append(_record_decoders[of].decode(item))
         except (msgspec.DecodeError, UnicodeDecodeError):
             unreadable.append(bytes(item))
     return records, unreadable

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
-from tracker.adapters.postgres_clicks import Row, uuid_of
+from tracker.adapters.postgres_clicks import Row
+from tracker.adapters.postgres_loads import uuid_of
 from tracker.adapters.user_agents import parse
 from tracker.domain.enrichment import clean, fault, instant, readable
 from tracker.wire import Record

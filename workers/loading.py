@@ -1,23 +1,22 @@
-"""From stream entries to what one transaction shall store: which batches are new, what they hold, what is damaged."""
+"""From stream entries to batches: which are new, what they hold, what is damaged. For clicks and conversions alike."""
 
 import logging
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from tracker.adapters.postgres_clicks import DeadLetter, Load, uuid_of
+from tracker.adapters.postgres_loads import DeadLetter, Load
 from tracker.adapters.redis_streams import Delivery
 from tracker.domain.books import Delta
 from tracker.domain.intervals import SeqSet
 from tracker.errors import CorruptData, UnknownVersion
-from tracker.wire import Entry, Frame, decode_frame, scan
-from workers.enrich import Click, UniqueClicks, fault_of, mark_unique, row_of
+from tracker.wire import Entry, Frame, Receipt, Record, decode_frame, scan
 
 log = logging.getLogger(__name__)
+R = TypeVar("R", Record, Receipt)
 NO_BOOT = bytes(16)
 _SEQ = struct.Struct("<Q")
 _BEFORE_SEQ = 8  # length and checksum come before it in a frame
@@ -33,7 +32,7 @@ class Batch:
     frame: Frame | None
 
 
-def read_entries(deliveries: Iterable[Delivery]) -> tuple[list[Entry], list[DeadLetter], list[bytes]]:
+def read_entries(deliveries: Iterable[Delivery], kind: str) -> tuple[list[Entry], list[DeadLetter], list[bytes]]:
     """The entries, a dead letter for each delivery that cannot be read (nobody knows whose books it belongs to), and the ids of both.
 
     A delivery of a later version is none of these: it stays unacked until a writer runs that knows it.
@@ -43,19 +42,19 @@ def read_entries(deliveries: Iterable[Delivery]) -> tuple[list[Entry], list[Dead
         try:
             entries.append(Entry.read(delivery.fields))
         except UnknownVersion as exc:
-            log.error("click_writer.unknown_version", extra={"entry": delivery.id.decode(), "error": str(exc)})
+            log.error("writer.unknown_version", extra={"kind": kind, "entry": delivery.id.decode(), "error": str(exc)})
             continue
         except CorruptData as exc:
-            letters.append(_unreadable(delivery, exc))
+            letters.append(_unreadable(delivery, exc, kind))
         ids.append(delivery.id)
     return entries, letters, ids
 
 
-def _unreadable(delivery: Delivery, exc: CorruptData) -> DeadLetter:
+def _unreadable(delivery: Delivery, exc: CorruptData, kind: str) -> DeadLetter:
     count = delivery.fields.get(b"n", b"")
     records = min(int(count), 2**31 - 1) if count.isdigit() and len(count) < 12 else 0
     detail = f"entry {delivery.id.decode()}: {exc}"
-    return DeadLetter("corrupt", detail, "", NO_BOOT, 0, records, msgspec.msgpack.encode(list(delivery.fields.items())))
+    return DeadLetter("corrupt", detail, "", NO_BOOT, 0, records, msgspec.msgpack.encode(list(delivery.fields.items())), kind)
 
 
 def boots_of(entries: Iterable[Entry]) -> set[bytes]:
@@ -84,12 +83,12 @@ def _search(payload: bytes, seq: int, count: int) -> Frame | None:
     return None
 
 
-def plan(entries: Sequence[Entry], covered: dict[bytes, SeqSet]) -> tuple[dict[bytes, Delta], list[Batch]]:
+def plan(entries: Sequence[Entry], covered: dict[bytes, SeqSet], kind: str) -> tuple[dict[bytes, Delta], list[Batch]]:
     """Which batches are new, given what is covered: each seq once, by a good copy if there is one. The rest is redelivered."""
     deltas: dict[bytes, Delta] = {}
     chosen: dict[tuple[bytes, int], Batch] = {}
     for entry in entries:
-        delta = deltas.setdefault(entry.boot, Delta(entry.boot, entry.node.replace("\0", ""), "clicks", entry.host_id.replace("\0", "")))
+        delta = deltas.setdefault(entry.boot, Delta(entry.boot, entry.node.replace("\0", ""), kind, entry.host_id.replace("\0", "")))
         delta.heard(entry.accepted, entry.seq_to, entry.closed_seq, entry.unrecorded, SeqSet.parse(entry.lost))
         known = covered.get(entry.boot, SeqSet())
         if known.covers(entry.seq_from, entry.seq_to + 1):  # as after every lost ack: skipped without decoding
@@ -117,54 +116,28 @@ def _choose(chosen: dict[tuple[bytes, int], Batch], delta: Delta, known: SeqSet,
         chosen[key] = batch
 
 
-async def load_of(
-    entries: Sequence[Entry], covered: dict[bytes, SeqSet], letters: Sequence[DeadLetter], floor: bytes, uniques: UniqueClicks, today: date
-) -> Load:
-    """What is to be stored of `entries`. Asked again with more covered, it decides the same of what is left.
-
-    `floor` is the least click id that is kept; `letters` are those of unreadable entries.
-    """
-    deltas, batches = plan(entries, covered)
-    load = Load(letters=list(letters), deltas=deltas)
-    clicks = list[Click]()
-    for batch in batches:
-        clicks += _clicks(batch, load, floor)
-    await mark_unique(clicks, uniques, today)
-    load.rows = [row_of(click) for click in clicks]
-    return load
-
-
-def _clicks(batch: Batch, load: Load, floor: bytes) -> list[Click]:
-    entry, frame = batch.entry, batch.frame
-    if frame is None:
-        _reject(load, batch, "corrupt", "frame: missing or damaged", batch.count, entry.payload)
-        return []
+def records_of(batch: Batch, of: type[R], load: Load, kind: str) -> Iterator[R]:
+    """The good records of a batch; a dead letter in `load` for each that cannot be read."""
+    if batch.frame is None:
+        reject(load, batch, kind, "corrupt", "frame: missing or damaged", batch.count, batch.entry.payload)
+        return
     try:
-        records, unreadable = decode_frame(memoryview(entry.payload)[frame.start : frame.stop])
+        records, unreadable = decode_frame(memoryview(batch.entry.payload)[batch.frame.start : batch.frame.stop], of)
     except CorruptData as exc:
-        _reject(load, batch, "corrupt", str(exc), batch.count, entry.payload)
-        return []
+        reject(load, batch, kind, "corrupt", str(exc), batch.count, batch.entry.payload)
+        return
     for raw in unreadable:
-        _reject(load, batch, "corrupt", "record cannot be decoded", 1, raw)
-    node, boot = load.deltas[entry.boot].node, uuid_of(entry.boot)
-    clicks, expired = list[Click](), 0
-    for record in records:
-        if problem := fault_of(record):
-            _reject(load, batch, "invalid", problem, 1, _encoded(record))
-        elif record.click_id < floor:
-            expired += 1
-        else:
-            clicks.append(Click(record, node, boot, batch.seq))
-    if expired:  # counted only: retention must not bring back what it dropped
-        _reject(load, batch, "expired", "older than the retention", expired, b"")
-    return clicks
+        reject(load, batch, kind, "corrupt", "record cannot be decoded", 1, raw)
+    yield from records
 
 
-def _encoded(record: Any) -> bytes:
+def encoded(record: Any) -> bytes:
+    """A record's bytes, for a dead letter."""
     return msgspec.msgpack.encode(record)
 
 
-def _reject(load: Load, batch: Batch, reason: str, detail: str, records: int, payload: bytes) -> None:
+def reject(load: Load, batch: Batch, kind: str, reason: str, detail: str, records: int, payload: bytes) -> None:
+    """Account `records` of `batch` as rejected, with a dead letter."""
     delta = load.deltas[batch.entry.boot]
     delta.rejected += records
-    load.letters.append(DeadLetter(reason, detail, delta.node, batch.entry.boot, batch.seq, records, payload))
+    load.letters.append(DeadLetter(reason, detail, delta.node, batch.entry.boot, batch.seq, records, payload, kind))

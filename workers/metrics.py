@@ -1,50 +1,103 @@
-"""Metrics of the workers. Names and meanings: the catalogue in the README; nothing here is in a hot path."""
+"""Metrics of the workers. Names and meanings: the catalogue in tracker/README.md; nothing here is in a hot path."""
 
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from tracker.adapters.postgres_clicks import CLICKED_AT, Load, Stored
+from tracker.adapters.postgres_clicks import CLICKED_AT
+from tracker.adapters.postgres_loads import Load, Stored
+from tracker.domain.postback import Postback, Verdict
+from tracker.metrics import ConversionMetrics
 
 
-class WriterMetrics:
-    """What the click writer counts, after each commit."""
+class StreamMetrics:
+    """What is counted of all streams that this process reads."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._letters = Counter("turnout_dead_letters", "Rows of dead_letters written", ["reason"], registry=registry)
+        self._gone = Counter(
+            "turnout_stream_entries_gone", "Unacked entries that vanished from a stream: evidence of loss in Redis", registry=registry
+        )
+        self._oldest_s = Gauge("turnout_stream_oldest_age_seconds", "Age of the oldest unacked entry", registry=registry)
+        self._ages: dict[str, float] = {}
+
+    def buried(self, stored: Stored) -> None:
+        """Count dead letters."""
+        for letter in stored.letters:
+            self._letters.labels(letter.reason).inc()
+
+    def gone(self, entries: int) -> None:
+        """Count entries that Redis lost."""
+        self._gone.inc(entries)
+
+    def oldest(self, key: str, age_s: float) -> None:
+        """Note the age of the oldest unacked entry of one stream."""
+        self._ages[key] = age_s
+        self._oldest_s.set(max(self._ages.values()))
+
+
+class ClickMetrics:
+    """What the click writer counts, after each commit."""
+
+    def __init__(self, registry: CollectorRegistry, streams: StreamMetrics) -> None:
+        self._streams = streams
         self._stored = Counter("turnout_clicks_stored", "Clicks stored", registry=registry)
         self._duplicate = Counter(
             "turnout_clicks_duplicate", "Click ids that were stored already, in a batch seen for the first time", registry=registry
         )
         self._rejected = Counter("turnout_clicks_rejected", "Records that could not be stored", ["reason"], registry=registry)
-        self._letters = Counter("turnout_dead_letters", "Rows of dead_letters written", ["reason"], registry=registry)
         self._redelivered = Counter("turnout_clicks_redelivered", "Records of batches that were accounted for before", registry=registry)
         self._commit_s = Gauge("turnout_commit_duration_seconds", "Time of the last transaction, retries included", registry=registry)
-        self.gone = Counter(
-            "turnout_stream_entries_gone", "Unacked entries that vanished from a stream: evidence of loss in Redis", registry=registry
-        )
         self._newest_at = Gauge("turnout_commit_lag_seconds", "Age of the newest click when it was committed", registry=registry)
 
     def stored(self, stored: Stored, load: Load, took_s: float) -> None:
         """Count one committed transaction."""
+        self._streams.buried(stored)
         self._stored.inc(stored.stored)
         self._duplicate.inc(stored.duplicate)
         self._redelivered.inc(stored.redelivered)
         self._commit_s.set(took_s)
         for letter in stored.letters:
-            self._letters.labels(letter.reason).inc()
             self._rejected.labels(letter.reason).inc(letter.records)
         if load.rows:
             self._newest_at.set(max(0.0, time.time() - load.rows[-1][CLICKED_AT].timestamp()))
 
+    def gone(self, entries: int) -> None:
+        """Count entries that Redis lost."""
+        self._streams.gone(entries)
+
+
+class ReceiptMetrics:
+    """What the conversion writer counts, after each commit."""
+
+    def __init__(self, registry: CollectorRegistry, streams: StreamMetrics, conversions: ConversionMetrics) -> None:
+        self._streams, self._conversions = streams, conversions
+        self._replayed = Counter(
+            "turnout_postbacks_replayed", "Postbacks from the journal that were decided, by outcome", ["outcome"], registry=registry
+        )
+
+    def stored(self, stored: Stored, _load: Load, _took_s: float) -> None:
+        """Count one committed transaction."""
+        self._streams.buried(stored)
+        for postback, verdict in stored.verdicts:
+            self._replayed.labels(verdict.outcome).inc()
+            self._conversions.decided(postback, verdict)
+
+    def gone(self, entries: int) -> None:
+        """Count entries that Redis lost."""
+        self._streams.gone(entries)
+
 
 class BookMetrics:
-    """What is true of the books and the streams as a whole, as the click writer's process sees it."""
+    """What is true of the books as a whole."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.unaccounted = Gauge(
+        self.clicks = Gauge(
             "turnout_clicks_unaccounted", "Clicks accepted, and neither stored, rejected nor on their way; must be 0", registry=registry
         )
-        self.stream_age_s = Gauge("turnout_stream_oldest_age_seconds", "Age of the oldest unacked entry", registry=registry)
+        self.conversions = Gauge(
+            "turnout_conversions_unaccounted", "The same of postbacks that went through the journal; must be 0", registry=registry
+        )
 
 
 class StorageMetrics:
@@ -60,5 +113,11 @@ class StorageMetrics:
 class SweeperMetrics:
     """What the sweeper of parked postbacks settled."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.settled = Counter("turnout_parked_settled", "Parked postbacks settled, by outcome", ["outcome"], registry=registry)
+    def __init__(self, registry: CollectorRegistry, conversions: ConversionMetrics) -> None:
+        self._conversions = conversions
+        self._settled = Counter("turnout_parked_settled", "Parked postbacks settled, by outcome", ["outcome"], registry=registry)
+
+    def settled(self, postback: Postback, verdict: Verdict) -> None:
+        """Count a postback that waits no longer."""
+        self._settled.labels(verdict.outcome).inc()
+        self._conversions.decided(postback, verdict)

@@ -38,9 +38,8 @@ async def sweep(database: Database, stop: asyncio.Event, metrics: SweeperMetrics
 async def sweep_once(database: Database, metrics: SweeperMetrics) -> int:
     """One round; returns how many postbacks were looked at (0 … 500)."""
     found = await sweep_round(database)
-    settled = dict(Counter(verdict.outcome for verdict in found.settled))
-    for outcome, count in settled.items():
-        metrics.settled.labels(outcome).inc(count)
-    if settled:
-        log.info("parked_sweeper.settled", extra={"outcomes": settled})
+    for postback, verdict in found.settled:
+        metrics.settled(postback, verdict)
+    if found.settled:
+        log.info("parked_sweeper.settled", extra={"outcomes": dict(Counter(verdict.outcome for _, verdict in found.settled))})
     return found.looked_at

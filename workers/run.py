@@ -13,18 +13,20 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from tracker.adapters.postgres_clicks import ClickSink
 from tracker.adapters.redis_books import BookBoard
-from tracker.adapters.redis_streams import ClickStream
+from tracker.adapters.redis_streams import EntryStream
 from tracker.adapters.redis_uniques import Uniques
 from tracker.errors import EXIT_FAILED, BadConfiguration
+from tracker.metrics import ConversionMetrics
 from tracker.settings import Settings
 from tracker.wire import stream_key
 from workers.book_watch import watch_books
-from workers.click_writer import ClickWriter
+from workers.click_loading import ClickLoader
 from workers.covered_publisher import CoveredPublisher
 from workers.keeper import Keeper
-from workers.metrics import BookMetrics, StorageMetrics, SweeperMetrics, WriterMetrics
+from workers.metrics import BookMetrics, ClickMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
 from workers.metrics_server import MetricsServer
 from workers.slots import held_slot
+from workers.stream_writer import CLICKS, CONVERSIONS, StreamWriter
 from workers.trimmer import trim
 
 log = logging.getLogger(__name__)
@@ -64,13 +66,15 @@ class Parts:
     settings: Settings
     registry: CollectorRegistry
     stop: asyncio.Event
+    streams: StreamMetrics
+    conversions: ConversionMetrics
 
 
 async def _work(settings: Settings, names: Sequence[str]) -> None:
     stop, registry = asyncio.Event(), CollectorRegistry()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    parts = Parts(settings, registry, stop)
+    parts = Parts(settings, registry, stop, StreamMetrics(registry), ConversionMetrics(registry))
     server = MetricsServer(registry, settings.metrics_allow)
     await server.start(os.environ.get("TURNOUT_INTERNAL_METRICS_SOCKET", ""), settings.host, settings.worker_metrics_port)
     log.info("workers.started", extra={"workers": list(names)})
@@ -106,27 +110,33 @@ async def _together(jobs: Jobs) -> None:
 
 
 async def _clicks(parts: Parts) -> None:
-    """The click writers of all shards, with their trimmers, and the publisher of what is covered."""
-    settings, written = parts.settings, asyncio.Event()  # the helpers stop after the writers
-    books, metrics = BookMetrics(parts.registry), WriterMetrics(parts.registry)
+    """The click writers of all shards, with their trimmers, the publisher of what is covered, and the watch on the books."""
+    settings, metrics = parts.settings, ClickMetrics(parts.registry, parts.streams)
     dsn, url, shards = settings.dsn, settings.stream_url, settings.stream_shards
+    written = asyncio.Event()  # the helpers stop after the writers
     with held_slot(settings.directory.writers) as slot:
         writers: Jobs = []
-        helpers: Jobs = [CoveredPublisher(dsn, url).run(written), watch_books(dsn, url, shards, books, written)]
         for shard in range(shards):
-            key = stream_key("clicks", shard)
-            stream = ClickStream(url, key, f"{settings.node_name}:{slot}")
             sink = ClickSink(dsn, slot=(slot * shards + shard) % SMALLINT_SLOTS)
-            writers.append(ClickWriter(stream, sink, BookBoard(url), Uniques(url), metrics).run(parts.stop))
-            helpers.append(trim(url, key, books.stream_age_s, written))
+            stream = EntryStream(url, stream_key("clicks", shard), f"{settings.node_name}:{slot}")
+            loader = ClickLoader(Uniques(url), sink.floor)
+            writers.append(StreamWriter(CLICKS, stream, loader, sink, BookBoard(url), metrics).run(parts.stop))
+        helpers = [CoveredPublisher(dsn, url).run(written), watch_books(dsn, url, shards, BookMetrics(parts.registry), written)]
+        await _write(parts, "clicks", writers, helpers, written)
 
-        async def write() -> None:
-            try:
-                await _together(writers)
-            finally:
-                written.set()
 
-        await _together([write(), *helpers])
+async def _write(parts: Parts, kind: str, writers: Jobs, helpers: Jobs, written: asyncio.Event) -> None:
+    """Run `writers`, and beside them, until they have ended, `helpers` and the trimmers of the streams of `kind`."""
+    url = parts.settings.stream_url
+    trimmers = [trim(url, stream_key(kind, shard), parts.streams, written) for shard in range(parts.settings.stream_shards)]
+
+    async def write() -> None:
+        try:
+            await _together(writers)
+        finally:
+            written.set()
+
+    await _together([write(), *helpers, *trimmers])
 
 
 async def _keeper(parts: Parts) -> None:
@@ -134,11 +144,23 @@ async def _keeper(parts: Parts) -> None:
 
 
 async def _conversions(parts: Parts) -> None:
+    """The conversion writers of all shards, with their trimmers, the publisher of what is covered, and the sweeper of parked postbacks."""
     from tracker.adapters.postgres_pool import database
+    from tracker.adapters.postgres_receipts import ReceiptSink
     from workers.parked_sweeper import sweep
+    from workers.receipt_loading import ReceiptLoader
 
-    async with database(parts.settings.dsn, name="conversions", size=2) as connections:
-        await sweep(connections, parts.stop, SweeperMetrics(parts.registry))
+    settings, written = parts.settings, asyncio.Event()
+    dsn, url = settings.dsn, settings.stream_url
+    metrics = ReceiptMetrics(parts.registry, parts.streams, parts.conversions)
+    with held_slot(settings.directory.writers) as slot:
+        writers: Jobs = []
+        for shard in range(settings.stream_shards):
+            stream = EntryStream(url, stream_key("conversions", shard), f"{settings.node_name}:{slot}")
+            writers.append(StreamWriter(CONVERSIONS, stream, ReceiptLoader(), ReceiptSink(dsn), BookBoard(url), metrics).run(parts.stop))
+        async with database(dsn, name="conversions", size=2) as connections:
+            sweeper = sweep(connections, parts.stop, SweeperMetrics(parts.registry, parts.conversions))
+            await _write(parts, "conversions", writers, [CoveredPublisher(dsn, url).run(written), sweeper], written)
 
 
 async def _routes(parts: Parts) -> None:

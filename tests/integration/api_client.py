@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from tracker.adapters.postgres_pool import Database
 from tracker.domain import click_id
+from tracker.metrics import ConversionMetrics
 from workers.metrics import SweeperMetrics
 from workers.parked_sweeper import sweep_once
 
@@ -75,7 +76,8 @@ class Shop:
             return await connection.fetchval(statement, *values)
 
     async def sweep(self) -> int:
-        return await sweep_once(self.database, SweeperMetrics(CollectorRegistry()))
+        registry = CollectorRegistry()
+        return await sweep_once(self.database, SweeperMetrics(registry, ConversionMetrics(registry)))
 
 
 async def open_shop(api: Api, database: Database) -> Shop:

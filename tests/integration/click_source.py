@@ -13,12 +13,13 @@ import redis
 from tracker.adapters.audit import audit
 from tracker.adapters.postgres_clicks import ClickSink
 from tracker.adapters.redis_books import BookBoard
-from tracker.adapters.redis_streams import ClickStream
+from tracker.adapters.redis_streams import EntryStream
 from tracker.adapters.redis_uniques import Uniques
 from tracker.domain import click_id
 from tracker.wire import BOOTS_KEY, REPORT_KEY, Entry, NodeReport, Record, encode_frame, report_encoder, stream_key
-from workers.click_writer import ClickWriter
-from workers.metrics import CollectorRegistry, WriterMetrics
+from workers.click_loading import ClickLoader
+from workers.metrics import ClickMetrics, CollectorRegistry, StreamMetrics
+from workers.stream_writer import CLICKS, StreamWriter
 
 KEY = stream_key("clicks", 0)
 AGENT = b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
@@ -94,9 +95,11 @@ class Node:
             client.set(REPORT_KEY.format(boot=self.boot.hex()), report_encoder.encode(said), ex=120)
 
 
-def writer(dsn: str, redis_url: str, *, name: str = "w:0", slot: int = 0, stale_after_ms: int = 30_000) -> ClickWriter:
-    stream = ClickStream(redis_url, KEY, name, stale_after_ms=stale_after_ms)
-    return ClickWriter(stream, ClickSink(dsn, slot=slot), BookBoard(redis_url), Uniques(redis_url), WriterMetrics(CollectorRegistry()))
+def writer(dsn: str, redis_url: str, *, name: str = "w:0", slot: int = 0, stale_after_ms: int = 30_000) -> StreamWriter:
+    stream = EntryStream(redis_url, KEY, name, stale_after_ms=stale_after_ms)
+    registry, sink = CollectorRegistry(), ClickSink(dsn, slot=slot)
+    metrics = ClickMetrics(registry, StreamMetrics(registry))
+    return StreamWriter(CLICKS, stream, ClickLoader(Uniques(redis_url), sink.floor), sink, BookBoard(redis_url), metrics)
 
 
 async def drain(dsn: str, redis_url: str, **options: object) -> None:

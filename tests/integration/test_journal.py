@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ async def shipped_ids(stream):
     ids = []
     for entry in await entries(stream):
         for frame in entry.frames():
-            ids += [int.from_bytes(r.click_id, "big") for r in wire.decode_frame(entry.payload[frame.start : frame.stop])[0]]
+            ids += [int.from_bytes(r.click_id, "big") for r in wire.decode_frame(entry.payload[frame.start : frame.stop], wire.Record)[0]]
     return ids
 
 
@@ -302,8 +303,9 @@ def small_files():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-async def test_when_the_disk_refuses_redis_is_waited_for_and_nothing_is_lost(tmp_path, redis_url, stream, small_files):
-    recording = await started(tmp_path, redis_url)
+@pytest.mark.parametrize("ack", ["journal", "journal-sync"])
+async def test_when_the_disk_refuses_redis_is_waited_for_and_nothing_is_lost(tmp_path, redis_url, stream, small_files, ack):
+    recording = await started(tmp_path, redis_url, ack=ack)
     for first in range(0, 2000, 200):
         await record(recording, 200, first)
     await wait_until(lambda: shipped_ids_equal(stream, range(2000)))
@@ -323,6 +325,33 @@ async def test_when_disk_and_redis_refuse_the_visitor_is_answered_and_the_loss_i
     await recording.stop(0)
     assert recording.line.unrecorded == 2000 - written
     assert recording.line.accepted == 2000
+
+
+async def test_who_must_not_be_answered_before_it_is_safe_waits(tmp_path, small_files):
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock", ack="journal-sync", answers_anyway=False)
+    answered = []
+    for number in range(400):
+        recording.add(a_record(click_id=number.to_bytes(16, "big")), partial(answered.append, number))
+        await asyncio.sleep(0)
+    own = recording.shipper.own
+    await wait_until(lambda: own.unjournaled() and all(batch.shipping for batch in own.unjournaled()), because="the deadline has passed")
+    assert 0 < len(answered) == recording.journaled_records < 400
+    assert recording.line.late == 0
+    await recording.stop(0)
+
+
+async def test_who_must_not_be_answered_before_it_is_safe_is_answered_when_redis_has_it(freezable, redis_url, stream):
+    recording = await started(freezable, redis_url, ack="journal-sync", answers_anyway=False)
+    await record(recording, 10)
+    os.sync()
+    with subprocess.Popen(["sh", "-c", f"sleep 8; fsfreeze -u {freezable}"], stderr=subprocess.DEVNULL) as watchdog:
+        subprocess.run(["fsfreeze", "-f", freezable], check=True)
+        await record(recording, 100, 10)
+        assert watchdog.poll() is None, "answered while the disk was frozen"
+        assert recording.line.late == 0
+        assert await shipped_ids_equal(stream, range(110))
+    await wait_until(lambda: recording.journaled_records == 110, because="written after the thaw")
+    await recording.stop(1)
 
 
 async def test_with_ack_redis_the_answer_waits_for_the_stream(tmp_path, redis_url, stream):

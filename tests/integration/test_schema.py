@@ -22,7 +22,7 @@ from tracker.adapters.postgres_clicks import ClickSink
 from tracker.adapters.redis_uniques import Uniques
 from tracker.domain import click_id
 from tracker.errors import StoreUnavailable
-from workers.loading import load_of
+from workers.click_loading import load_of
 
 pytestmark = pytest.mark.integration
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")

@@ -9,9 +9,11 @@ from prometheus_client import CollectorRegistry
 from redirector.metrics import RedirectMetrics
 from tracker.adapters.journal.recording import Recording, RecordingOptions
 from tracker.adapters.lmdb_routes import RouteTable
+from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
 from tracker.local.metrics_hub import UP_NAME
-from workers.metrics import BookMetrics, StorageMetrics, SweeperMetrics, WriterMetrics
+from tracker.metrics import ConversionMetrics
+from workers.metrics import BookMetrics, ClickMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
 
 CATALOGUE = Path(__file__).parents[2] / "tracker" / "README.md"
 ROW = re.compile(r"^\| `(turnout_\w+)(?:\{([\w,]*)\})?` \| (\w+) \|", re.MULTILINE)
@@ -28,10 +30,14 @@ def everything(tmp_path):
     options = RecordingOptions("clicks", "n", tmp_path, "unix:///nowhere", "journal", 0.025, 0.0, 1, 1, 1)
     found = dict(exposed(RedirectMetrics(RouteTable(tmp_path / "routes.mdb"), Recording(options)).collect()))
     registry = CollectorRegistry()
-    for part in (WriterMetrics, BookMetrics, StorageMetrics, SweeperMetrics):
-        part(registry)
+    streams, conversions = StreamMetrics(registry), ConversionMetrics(registry)
+    ClickMetrics(registry, streams)
+    ReceiptMetrics(registry, streams, conversions)
+    SweeperMetrics(registry, conversions)
+    BookMetrics(registry)
+    StorageMetrics(registry)
     found |= dict(exposed(registry.collect()))
-    found |= dict(exposed(Metrics().registry.collect()))
+    found |= dict(exposed(Metrics(Intake(None, Breaker(), options)).registry.collect()))
     return found | {UP_NAME: "gauge"}
 
 

@@ -1,10 +1,15 @@
 """The formats that outlive a process. A golden value that changes here is a journal nobody can read any more."""
 
 import hashlib
+import zlib
+from datetime import UTC, datetime
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from tracker import wire
+from tracker.domain.postback import Postback
 from tracker.errors import CorruptData
 
 BOOT = bytes(range(16))
@@ -50,31 +55,60 @@ def test_the_frame_of_a_known_batch_has_the_bytes_it_always_had():
     assert hashlib.sha256(frame).hexdigest() == "e2eb8c42baa504464c2d6633fd1f221d94d2126d472353e25b78d42856af1d49"
 
 
+def a_receipt(**changes):
+    facts = {
+        "postback_id": UUID("019a0000-0000-7000-8000-000000000002"),
+        "received_at": datetime(2026, 1, 31, 12, 0, 0, 123456, UTC),
+        "source": "postback",
+        "advertiser_id": 7,
+        "txid": "ORDER-1 é",
+        "goal": "sale",
+        "click_id": "01k8000000000000000000000z",
+        "coupon": None,
+        "amount_micros": 49_900_000,
+        "currency": "EUR",
+        "amount_original": "49.90",
+        "currency_original": "",
+        "status": "approved",
+        "status_original": "",
+        "happened_at": None,
+        "parameters": {"txid": "ORDER-1 é", "basket": "3"},
+        "ip": "203.0.113.0",
+    }
+    return wire.Receipt(Postback(**(facts | changes)))
+
+
+def test_the_frame_of_known_receipts_has_the_bytes_it_always_had():
+    receipts = [a_receipt(), a_receipt(coupon="SPRING", happened_at=datetime(2026, 1, 30, tzinfo=UTC), unverified=True)]
+    frame = wire.encode_frame(3, receipts, 9)
+    assert wire.decode_frame(frame, wire.Receipt) == (receipts, [])
+    assert hashlib.sha256(frame).hexdigest() == "b11890d295571b4cd6eb6575ae01a9e0688424d9efcf69d03bbb132b1d247f33"
+
+
+def test_a_receipt_of_the_future_is_read_without_what_is_not_known():
+    fields = msgspec.to_builtins(a_receipt().postback, builtin_types=(datetime, UUID)) | {"a field of 2030": 1}
+    assert wire._batch_decoders[wire.Receipt].decode(msgspec.msgpack.encode([[fields, "another"]])) == [a_receipt()]
+
+
 def test_a_frame_reads_back_as_it_was_written():
     records = [a_record(), a_record(counted=False)]
     frame = wire.encode_frame(7, records, 42)
     (found,) = wire.scan(frame)
     assert (found.seq, found.records, found.accepted) == (7, 2, 42)
-    assert wire.decode_frame(frame) == (records, [])
+    assert wire.decode_frame(frame, wire.Record) == (records, [])
 
 
 def test_a_record_with_fields_of_the_future_is_read_without_them():
-    import msgspec
-
     fields = [*msgspec.structs.astuple(a_record()), "a field of the year 2030"]
     payload = msgspec.msgpack.encode([fields])
-    assert wire._batch_decoder.decode(payload) == [a_record()]
+    assert wire._batch_decoders[wire.Record].decode(payload) == [a_record()]
 
 
 def test_one_unreadable_record_does_not_take_the_batch_with_it():
-    import zlib
-
-    import msgspec
-
     payload = msgspec.msgpack.encode([a_record(), ["junk"], a_record()])
     checked = wire._CHECKED.pack(1, 3, 3) + payload
     frame = wire.FRAME.pack(len(payload), zlib.crc32(checked), 1, 3, 3) + payload
-    records, unreadable = wire.decode_frame(frame)
+    records, unreadable = wire.decode_frame(frame, wire.Record)
     assert records == [a_record(), a_record()]
     assert unreadable == [msgspec.msgpack.encode(["junk"])]
 

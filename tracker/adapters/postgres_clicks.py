@@ -5,15 +5,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 import asyncpg
-from asyncpg.pgproto import pgproto
 
 from tracker.adapters import postgres_books
 from tracker.adapters.partitions import floor_of, retention_floor
 from tracker.adapters.postgres_books import Overlap
-from tracker.adapters.postgres_pool import Connection
+from tracker.adapters.postgres_loads import REFUSED, TRIES, DeadLetter, Load, Stored, bury, uuid_of
+from tracker.adapters.postgres_pool import AGAIN, Connection
 from tracker.adapters.postgres_session import PostgresSession
 from tracker.crash import crash_at
 from tracker.domain.books import Delta
@@ -24,7 +23,6 @@ from tracker.wire import CoveredState
 
 TRANSACTION_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 5.0
-TRIES = 5
 TYPES = {
     "click_id": "uuid", "clicked_at": "timestamptz", "kind": "text", "method": "text", "host": "text", "url": "text", "link": "bigint",
     "partner": "bigint", "campaign": "bigint", "advertiser": "bigint", "creative": "text", "outcome": "text", "verdict": "text",
@@ -75,46 +73,6 @@ DAYS = """
     ON CONFLICT (day, campaign, partner, slot) DO UPDATE SET
         clicks = s.clicks + excluded.clicks, unique_clicks = s.unique_clicks + excluded.unique_clicks, total = s.total + excluded.total
 """
-BURY = """
-    INSERT INTO dead_letters (kind, reason, detail, node, boot, seq, records, payload)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::integer[], $8::bytea[])
-"""
-AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError)
-REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError, OverflowError)
-uuid_of = pgproto.UUID  # from 16 bytes; several times as fast as uuid.UUID, to make and to send
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """What could not be stored, and why. `records` is how many records it stands for."""
-
-    reason: str
-    detail: str
-    node: str
-    boot: bytes
-    seq: int
-    records: int
-    payload: bytes
-    kind: str = "clicks"
-
-
-@dataclass(slots=True)
-class Load:
-    """What one transaction shall store: `rows` in the order of COLUMNS. Rejected records of `letters` are in the deltas already."""
-
-    rows: list[Row] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
-    deltas: dict[bytes, Delta] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a committed transaction did."""
-
-    stored: int
-    duplicate: int
-    letters: list[DeadLetter]
-    redelivered: int
 
 
 @dataclass(slots=True)
@@ -178,7 +136,7 @@ class ClickSink:
         async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:
             tried = await write(connection, load)
             await self._roll_up(connection, tried.rows)
-            await _bury(connection, tried.letters)
+            await bury(connection, tried.letters)
             await postgres_books.account(connection, _deltas(load, tried))
             crash_at("click_writer.before_commit")
         redelivered = sum(delta.redelivered for delta in load.deltas.values())
@@ -264,7 +222,7 @@ def _settle(row: Row, found: asyncpg.Record, tried: _Tried, *, is_mended: bool) 
 
 def _letter(reason: str, detail: str, row: Row) -> DeadLetter:
     facts = dict(zip(COLUMNS, row, strict=True))
-    return DeadLetter(reason, detail, facts["node"], facts["boot"].bytes, facts["seq"], 1, repr(facts).encode("utf-8", "replace"))
+    return DeadLetter(reason, detail, facts["node"], facts["boot"].bytes, facts["seq"], 1, repr(facts).encode("utf-8", "replace"), "clicks")
 
 
 def _deltas(load: Load, tried: _Tried) -> list[Delta]:
@@ -280,12 +238,3 @@ def _deltas(load: Load, tried: _Tried) -> list[Delta]:
         )
         for boot, delta in load.deltas.items()
     ]
-
-
-async def _bury(connection: Connection, letters: list[DeadLetter]) -> None:
-    if letters:
-        names = ("kind", "reason", "detail", "node", "boot", "seq", "records", "payload")
-        columns = {name: [getattr(letter, name) for letter in letters] for name in names}
-        columns["boot"] = [UUID(bytes=letter.boot) for letter in letters]
-        columns["detail"] = [letter.detail.encode("utf-8", "replace").decode().replace("\0", "") for letter in letters]
-        await connection.execute(BURY, *columns.values())

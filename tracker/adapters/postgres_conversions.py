@@ -1,7 +1,7 @@
 """Postbacks become conversions: one transaction each, idempotent by postback id, one conversion an order.
 
-The same `settle` serves a postback that arrives, a parked one that is tried again (`postgres_parked`), and (later) one
-from the journal.
+The same `settle` serves a postback that arrives, a parked one that is tried again (`postgres_parked`), and one from the
+journal (`postgres_receipts`).
 """
 
 import os
@@ -57,11 +57,16 @@ async def receive(database: Database, postback: Postback, *, timeout_s: float = 
     """
 
     async def work(connection: Connection) -> Verdict:
-        if not await connection.fetchval(sql.INSERT_POSTBACK, *_postback_row(postback)):
-            return await _stored(connection, postback)
-        return await settle(connection, postback, now=postback.received_at)
+        return await take(connection, postback, now=postback.received_at) or await _stored(connection, postback)
 
     return await database.transaction(work, timeout_s=timeout_s)
+
+
+async def take(connection: Connection, postback: Postback, *, now: datetime) -> Verdict | None:
+    """Store `postback` and what follows from it, as part of the caller's transaction. None: it was stored before."""
+    if not await connection.fetchval(sql.INSERT_POSTBACK, *_postback_row(postback)):
+        return None
+    return await settle(connection, postback, now=now)
 
 
 async def reject(database: Database, row: Sequence[Any], *, timeout_s: float = RECEIVE_BUDGET_S) -> None:

@@ -11,7 +11,7 @@ from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_programme import digest
 from tracker.adapters.postgres_programme_sql import EVENT
 from tracker.domain import attribution, click_id, money
-from tracker.domain.postback import Advertiser
+from tracker.domain.postback import Advertiser, advertiser_of
 from tracker.errors import Conflict, NotFound, RejectedInput
 
 Values = dict[str, Any]
@@ -29,8 +29,7 @@ class Conversions:
         row = await self._database.fetchrow(sql.ADVERTISER_OF, digest(secret), kind)
         if row is None:
             return None
-        status = row["settings"].get("pixel_status")
-        return Advertiser(row["advertiser_id"], row["slug"], row["currency"], status if status == "approved" else "pending")
+        return advertiser_of(row["advertiser_id"], row["slug"], row["currency"], row["settings"])
 
     async def get(self, number: str, *, advertiser_id: int | None = None) -> Values:
         """One conversion with its ledger entries. NotFound `unknown_conversion`."""

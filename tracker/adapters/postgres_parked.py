@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
@@ -23,10 +22,10 @@ Order = tuple[int, str, str]  # advertiser, goal, txid
 
 @dataclass(slots=True)
 class Round:
-    """What a round did: how many due postbacks it looked at, the verdicts of those settled, and how many raised an error."""
+    """What a round did: how many due postbacks it looked at, those settled with their verdicts, and how many raised an error."""
 
     looked_at: int = 0
-    settled: list[Verdict] = field(default_factory=list)
+    settled: list[tuple[Postback, Verdict]] = field(default_factory=list)
     failed: int = 0
 
 
@@ -77,28 +76,28 @@ async def _defer(database: Database, postbacks: Sequence[Postback], now: datetim
 async def _settle_order(database: Database, order: Order, found: Round) -> None:
     """Settle what can be of one order, 20 a transaction; again while that brings others of it along."""
 
-    async def work(connection: Connection) -> list[Verdict | None]:
-        rows = await connection.fetch(sql.PARKED_OF_ORDER, *order, TOGETHER)
-        return [await _isolated(connection, row) for row in rows]
+    async def work(connection: Connection) -> list[tuple[Postback, Verdict | None]]:
+        rows = [from_row(dict(row)) for row in await connection.fetch(sql.PARKED_OF_ORDER, *order, TOGETHER)]
+        return [(postback, await _isolated(connection, postback)) for postback in rows]
 
     while True:
         tried = await database.transaction(work, timeout_s=ORDER_TIMEOUT_S)
-        settled = [verdict for verdict in tried if verdict and verdict.outcome != "parked"]
+        settled = [(postback, verdict) for postback, verdict in tried if verdict and verdict.outcome != "parked"]
         found.settled += settled
         if not settled or len(settled) == len(tried) < TOGETHER:
-            found.failed += sum(verdict is None for verdict in tried)
+            found.failed += sum(verdict is None for _, verdict in tried)
             return
 
 
-async def _isolated(connection: Connection, row: Any) -> Verdict | None:
-    """The verdict on one row; None when it raised an error, which is logged, and the row put off."""
+async def _isolated(connection: Connection, postback: Postback) -> Verdict | None:
+    """The verdict on one postback; None when it raised an error, which is logged, and the postback put off."""
     now = datetime.now(UTC)
     try:
         async with connection.transaction():  # a savepoint: an error takes this postback's writes back, and no other's
-            return await settle(connection, from_row(dict(row)), now=now)
+            return await settle(connection, postback, now=now)
     except Exception as exc:
         if isinstance(exc, (*OUTAGE, *AGAIN)) and not isinstance(exc, BAD_VALUE):
             raise
-        log.exception("parked_sweeper.postback_failed", extra={"postback_id": str(row["postback_id"])})
-    await connection.execute(sql.DEFER, [row["postback_id"]], [now + attribution.retry_after(row["tries"])])
+        log.exception("parked_sweeper.postback_failed", extra={"postback_id": str(postback.postback_id)})
+    await connection.execute(sql.DEFER, [postback.postback_id], [now + attribution.retry_after(postback.tries)])
     return None

@@ -81,7 +81,8 @@ def _dump(value: Any) -> str:
     return orjson.dumps(value, plain, orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
 
 
-async def _prepare(connection: Connection) -> None:
+async def prepare(connection: Connection) -> None:
+    """Let `jsonb` be read and written as Python values."""
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_dump, decoder=orjson.loads)
 
 
@@ -121,7 +122,7 @@ class Database:
                     timeout=CONNECT_TIMEOUT_S,
                     command_timeout=STATEMENT_TIMEOUT_S,
                     max_inactive_connection_lifetime=300,
-                    init=_prepare,
+                    init=prepare,
                     server_settings={
                         "application_name": f"turnout {self._name}",
                         "plan_cache_mode": "force_custom_plan",  # generic plans look at every partition of `clicks`

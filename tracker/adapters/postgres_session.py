@@ -1,7 +1,7 @@
 """One PostgreSQL connection of a worker: made when needed, thrown away on the least suspicion."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -15,8 +15,9 @@ CONNECT_TIMEOUT_S = 5.0
 class PostgresSession:
     """A connection that is used by one task at a time. A frozen server costs one timeout, never a hang: `terminate`, not `close`."""
 
-    def __init__(self, dsn: str, *, name: str) -> None:
-        self._dsn, self._name = dsn, name
+    def __init__(self, dsn: str, *, name: str, prepare: Callable[[Connection], Awaitable[None]] | None = None) -> None:
+        """`prepare` is done with each new connection."""
+        self._dsn, self._name, self._prepare = dsn, name, prepare
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     @asynccontextmanager
@@ -57,6 +58,8 @@ class PostgresSession:
                 timeout=CONNECT_TIMEOUT_S,
                 server_settings={"application_name": f"turnout {self._name}", "plan_cache_mode": "force_custom_plan", "timezone": "UTC"},
             )
+            if self._prepare is not None:
+                await self._prepare(self._connection)
         return self._connection
 
     def drop(self) -> None:

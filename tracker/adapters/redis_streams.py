@@ -28,7 +28,7 @@ class Delivery:
         return len(self.fields.get(b"b", b""))
 
 
-class ClickStream:
+class EntryStream:
     """One stream, read by one task of one consumer.
 
     At least once: whatever `read` gave out and `ack` did not confirm comes again, to us or to another consumer. After

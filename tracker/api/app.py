@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import disable_created_metrics
 
 from tracker.adapters import http_server, postgres_conversions
+from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
@@ -17,7 +18,10 @@ from tracker.api import conversions as conversion_routes
 from tracker.api import explain, postbacks, reports, system, things
 from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
+from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
+from tracker.api.tokens import Tokens
+from tracker.journals import conversion_journal
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,24 +37,24 @@ def create(settings: Settings) -> FastAPI:
     disable_created_metrics()  # type: ignore[no-untyped-call] # untyped in the client
     database = Database(settings.dsn, name="tracker")
     programme = Programme(database, link_base=settings.link_base)
-    keys, conversions, metrics = Keys(database), Conversions(database), Metrics()
+    keys, conversions = Keys(database), Conversions(database)
+    breaker = Breaker()
+    intake = Intake(partial(postgres_conversions.receive, database), breaker, conversion_journal(settings))
+    tokens = Tokens(RouteTable(settings.directory.routes), conversions, breaker)
+    metrics = Metrics(intake)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await intake.start()
         yield
+        await intake.stop()
+        tokens.close()
         await database.close()
 
     app = FastAPI(title="Turnout", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.database = database
     handle_errors(app)
-    desk = postbacks.Desk(
-        postbacks.Tokens(conversions),
-        conversions,
-        metrics,
-        settings,
-        receive=partial(postgres_conversions.receive, database),
-        refused=partial(postgres_conversions.reject, database),
-    )
+    desk = postbacks.Desk(tokens, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database))
     app.include_router(postbacks.routes(desk))
     app.include_router(things.routes(programme, keys, PostbackTokens(database)))
     app.include_router(conversion_routes.routes(conversions))

@@ -2,45 +2,44 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from tracker.adapters.postgres_conversions_read import Conversions
-from tracker.domain import money
+from tracker.api.intake import Intake
 from tracker.domain.postback import Postback, Verdict
 from tracker.errors import StoreUnavailable
+from tracker.metrics import ConversionMetrics
 
 PARKED_TTL_S = 5.0  # the count of parked postbacks is a query
+OUTCOMES = ("attributed", "duplicate", "orphan", "parked", "rejected", "conflict", "journaled", "unavailable")
 
 
 class Metrics:
-    """Counters of what this process did, and the number of parked postbacks in the database."""
+    """Counters of what this process did, the number of parked postbacks in the database, and the state of the journal."""
 
-    def __init__(self) -> None:
+    def __init__(self, intake: Intake) -> None:
         self.registry = CollectorRegistry()
         self.postbacks = Counter("turnout_postbacks", "Postbacks answered, by outcome", ["outcome"], registry=self.registry)
-        self.conversions = Counter("turnout_conversions", "Conversions made, by status", ["status"], registry=self.registry)
-        self.revenue = Counter(
-            "turnout_revenue", "Amounts of conversions made, in units of the currency", ["currency"], registry=self.registry
-        )
-        self.payout = Counter(
-            "turnout_payout", "Payouts of conversions made, in units of the currency", ["currency"], registry=self.registry
-        )
+        self._conversions = ConversionMetrics(self.registry)
         self._parked = Gauge("turnout_conversions_parked", "Postbacks that wait for their click", registry=self.registry)
         self._parked_until = 0.0
-        for outcome in ("attributed", "duplicate", "orphan", "parked", "rejected", "conflict", "unavailable"):
+        self.registry.register(_Journal(intake))
+        for outcome in OUTCOMES:
             self.postbacks.labels(outcome)
-        for status in ("pending", "approved", "rejected", "reversed", "orphan"):
-            self.conversions.labels(status)
 
-    def record(self, postback: Postback, verdict: Verdict) -> None:
+    def decided(self, postback: Postback, verdict: Verdict) -> None:
         """Count a postback that was decided."""
         self.postbacks.labels(verdict.outcome).inc()
-        if verdict.created:
-            self.conversions.labels(verdict.created).inc()
-        if verdict.created in ("pending", "approved"):
-            self.revenue.labels(postback.currency).inc(postback.amount_micros / money.MICROS)
-            self.payout.labels(verdict.payout_currency).inc(verdict.payout_micros / money.MICROS)
+        self._conversions.decided(postback, verdict)
+
+    def kept(self) -> None:
+        """Count a postback that the journal keeps until PostgreSQL is back."""
+        self.postbacks.labels("journaled").inc()
 
     async def exposition(self, conversions: Conversions) -> bytes:
         """All metrics as Prometheus text. With PostgreSQL away the last known count of parked postbacks stays."""
@@ -49,3 +48,27 @@ class Metrics:
                 self._parked.set(await conversions.parked())
             self._parked_until = time.monotonic() + PARKED_TTL_S
         return generate_latest(self.registry)
+
+
+class _Journal(Collector):
+    """What the journal of receipts says of itself when somebody asks."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, as they stand now; zeros before the journal is open."""
+        recording = self._intake.recording
+        unrecorded = recording.line.unrecorded if recording else 0
+        held_bytes, oldest_s = recording.shipper.uncovered(time.time()) if recording else (0, 0.0)
+        yield CounterMetricFamily(
+            "turnout_conversions_unrecorded",
+            "Postbacks kept and then lost: journal and stream both refused. Must be 0",
+            value=unrecorded,
+        )
+        yield GaugeMetricFamily(
+            "turnout_conversion_journal_bytes", "Journaled postbacks that PostgreSQL does not have yet", value=held_bytes
+        )
+        yield GaugeMetricFamily(
+            "turnout_conversion_journal_oldest_age_seconds", "Age of the oldest segment with such postbacks", value=oldest_s
+        )

@@ -1,25 +1,23 @@
 """What stores send: postbacks, pixels, and the question what became of an order."""
 
-import asyncio
 import base64
 import dataclasses
-import hashlib
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from tracker.adapters.postgres_conversions import RECEIVE_BUDGET_S, new_id
+from tracker.adapters.postgres_conversions import new_id
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.api.answers import answer, problem
 from tracker.api.clients import client_address, kept_address
+from tracker.api.intake import Intake
 from tracker.api.metrics import Metrics
 from tracker.api.parameters import read_parameters
+from tracker.api.tokens import Tokens
 from tracker.domain import postback as postbacks
 from tracker.domain.postback import Advertiser, InvalidPostback, Postback, Verdict
 from tracker.errors import NotFound, RejectedInput, StoreUnavailable, Unauthorized
@@ -28,9 +26,6 @@ from tracker.settings import Settings
 log = logging.getLogger(__name__)
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-SECRET_MAX = 200  # characters of a token that are looked at
-TOKEN_TTL_S = 1.0  # a revoked token works at most this long
-TOKENS_MAX = 10_000  # remembered, wrong ones included
 PARAMETERS = [
     {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
     for name, text in (
@@ -46,52 +41,18 @@ PARAMETERS = [
     )
 ]
 PIXEL_PARAMETERS = [{**PARAMETERS[0], "name": "pixel_key", "description": "the advertiser's pixel key"}, *PARAMETERS[1:]]
-Receive = Callable[[Postback], Awaitable[Verdict]]
 Refused = Callable[[list[Any]], Awaitable[None]]
-Kind = Literal["token", "pixel"]
-
-
-class Tokens:
-    """Tells an advertiser from a token or pixel key; remembers for a second, and through an outage of PostgreSQL."""
-
-    def __init__(self, conversions: Conversions) -> None:
-        self._conversions = conversions
-        self._known: dict[tuple[Kind, bytes], tuple[float, Advertiser | None]] = {}
-
-    async def advertiser(self, secret: str, kind: Kind) -> Advertiser:
-        """Whose secret this is. Unauthorized `bad_token`; StoreUnavailable when nobody can tell."""
-        if not 0 < len(secret) <= SECRET_MAX:
-            raise Unauthorized("bad_token", "the token is missing or wrong", field="token")
-        key = (kind, hashlib.sha256(secret.encode("utf-8", "replace")).digest())
-        until, found = self._known.get(key, (0.0, None))
-        if until <= time.monotonic():
-            found = await self._look_up(secret, key, found)
-        if found is None:
-            raise Unauthorized("bad_token", "the token is missing or wrong", field="token")
-        return found
-
-    async def _look_up(self, secret: str, key: tuple[Kind, bytes], stale: Advertiser | None) -> Advertiser | None:
-        try:
-            found = await self._conversions.find_advertiser(secret, key[0])
-        except StoreUnavailable:
-            if stale is None:
-                raise
-            return stale
-        if len(self._known) >= TOKENS_MAX:
-            self._known.clear()
-        self._known[key] = (time.monotonic() + TOKEN_TTL_S, found)
-        return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Desk:
-    """What the routes need. `receive` stores a postback and decides; `refused` keeps one that was not acceptable."""
+    """What the routes need. `refused` keeps a postback that was not acceptable."""
 
     tokens: Tokens
     conversions: Conversions
     metrics: Metrics
     settings: Settings
-    receive: Receive
+    intake: Intake
     refused: Refused
 
 
@@ -113,10 +74,8 @@ def routes(desk: Desk) -> APIRouter:
             parameters = await read_parameters(request)
             if "sig" in parameters and "token" not in parameters:
                 raise Unauthorized("bad_signature", "the signature is wrong; signed postbacks are not set up, send the token", field="sig")
-            with within_budget():
-                async with asyncio.timeout(RECEIVE_BUDGET_S):
-                    advertiser = await desk.tokens.advertiser(parameters.get("token", ""), "token")
-                    return await _take(desk, request, parameters, advertiser, postback_id=postback_id, received_at=received_at)
+            advertiser = await desk.tokens.advertiser(parameters.get("token", ""), "token")
+            return await _take(desk, request, parameters, advertiser, postback_id=postback_id, received_at=received_at)
         except StoreUnavailable:
             desk.metrics.postbacks.labels("unavailable").inc()
             raise
@@ -154,15 +113,6 @@ def _gif() -> Response:
     return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
 
-@contextmanager
-def within_budget() -> Iterator[None]:
-    """Time that is up means an outage: whoever sent this must not wait for a frozen database."""
-    try:
-        yield
-    except TimeoutError as exc:
-        raise StoreUnavailable(f"PostgreSQL did not answer within {RECEIVE_BUDGET_S} s") from exc
-
-
 async def _take(
     desk: Desk, request: Request, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime
 ) -> Response:
@@ -173,9 +123,16 @@ async def _take(
         refusal = Refusal(postback_id, received_at, "postback", ip, str(exc))
         await _keep_refused(desk, parameters, advertiser, refusal)
         raise RejectedInput(exc.code, str(exc), field=exc.field) from exc
-    verdict = await desk.receive(postback)
-    desk.metrics.record(postback, verdict)
-    return _told(verdict)
+    return _told(await _decide(desk, postback))
+
+
+async def _decide(desk: Desk, postback: Postback) -> Verdict:
+    verdict, is_only_kept = await desk.intake.take(postback)
+    if is_only_kept:
+        desk.metrics.kept()
+    else:
+        desk.metrics.decided(postback, verdict)
+    return verdict
 
 
 async def _pixel(desk: Desk, request: Request) -> None:
@@ -184,15 +141,12 @@ async def _pixel(desk: Desk, request: Request) -> None:
     try:
         parameters = await read_parameters(request)
         secret = parameters.get("pixel_key") or parameters.get("token", "")
-        with within_budget():
-            async with asyncio.timeout(RECEIVE_BUDGET_S):
-                advertiser = await desk.tokens.advertiser(secret, "pixel")
-                postback = await _read_pixel(desk, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
-                desk.metrics.record(postback, await desk.receive(postback))
+        advertiser = await desk.tokens.advertiser(secret, "pixel")
+        await _decide(desk, await _read_pixel(desk, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip))
     except (RejectedInput, InvalidPostback) as exc:
         desk.metrics.postbacks.labels("rejected").inc()
         log.info("pixel.rejected", extra={"reason": str(exc)})
-    except StoreUnavailable as exc:  # lost until the journal takes it over
+    except StoreUnavailable as exc:  # PostgreSQL, the journal and Redis all refuse
         desk.metrics.postbacks.labels("unavailable").inc()
         log.warning("pixel.lost", extra={"postback_id": str(postback_id), "reason": str(exc)})
 

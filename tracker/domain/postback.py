@@ -47,6 +47,11 @@ class Advertiser:
     pixel_status: str = "pending"
 
 
+def advertiser_of(advertiser_id: int, slug: str, currency: str, settings: Mapping[str, Any]) -> Advertiser:
+    """An advertiser with what its settings say of postbacks."""
+    return Advertiser(advertiser_id, slug, currency, "approved" if settings.get("pixel_status") == "approved" else "pending")
+
+
 @dataclass(frozen=True, slots=True)
 class Postback:
     """One report, checked. `txid` is never empty; `status_original` is "" when the store did not say."""

@@ -20,7 +20,7 @@ WORKERS = ("conversions", "routes", "keeper", "clicks")  # in the order of their
 READY_PATHS = {"redirector": "/-/readyz", "tracker": "/readyz"}
 METRICS_SOCKET_VARIABLE = "TURNOUT_INTERNAL_METRICS_SOCKET"
 STOP_TIMEOUT_S = 10.0
-CLICKS_STOP_TIMEOUT_S = 12.0  # ten to empty the stream, two to end
+DRAIN_STOP_TIMEOUT_S = 12.0  # ten to empty the stream, two to end
 
 
 def metrics_socket(settings: Settings, worker: str) -> Path:
@@ -78,7 +78,7 @@ def worker(settings: Settings, program: Program, name: str) -> Part:
         name=name,
         argv=(*program, "work", name),
         ready=readiness(Endpoint(socket_path=path), "/readyz"),
-        stop_timeout_s=CLICKS_STOP_TIMEOUT_S if name == "clicks" else STOP_TIMEOUT_S,
+        stop_timeout_s=DRAIN_STOP_TIMEOUT_S if name in ("clicks", "conversions") else STOP_TIMEOUT_S,
         env=environment(settings) | {METRICS_SOCKET_VARIABLE: str(path)},
         before_start=lambda: path.unlink(missing_ok=True),
     )

@@ -21,7 +21,7 @@ from tracker.domain.intervals import SeqSet
 
 log = logging.getLogger(__name__)
 
-BATCH_MAX_RECORDS = 500  # × 8 KB is well below a frame's limit; and one stream entry stays near 64 KB in the usual case
+BATCH_MAX_RECORDS = 500  # clicks: × 8 KB is well below a frame's limit; and one stream entry stays near 64 KB in the usual case
 QUEUE_MAX_BYTES = (
     64 * 1024 * 1024
 )  # handed to the journal thread and not written; beyond it batches wait in the boot's memory, which is bounded
@@ -41,13 +41,19 @@ class Recorder:
         ack: str,
         deadline_s: float,
         segment_bytes: int,
+        batch_records: int = BATCH_MAX_RECORDS,
+        answers_anyway: bool = True,
     ) -> None:
-        """`slot` None: no journal can be had (a full disk at start): batches wait for Redis alone until there is one."""
+        """`slot` None: no journal can be had (a full disk at start): batches wait for Redis alone until there is one.
+
+        With `answers_anyway` nobody waits for ever: at the deadline everybody is let go, safe or not. Without, only what is safe is
+        answered; what no disk took by the deadline goes to Redis.
+        """
         self._own, self._offer, self._ack = own, offer, ack
-        self._deadline_s = 0.0 if ack == "journal-sync" else deadline_s
-        self._segment_bytes = segment_bytes
+        self._deadline_s = 0.0 if ack == "journal-sync" and answers_anyway else deadline_s
+        self._segment_bytes, self._batch_records, self._answers_anyway = segment_bytes, batch_records, answers_anyway
         self._loop = asyncio.get_running_loop()
-        self._records: list[wire.Record] = []
+        self._records: list[wire.Record | wire.Receipt] = []
         self._waiters: list[Callable[[], None]] = []
         self._opened_at = 0.0
         self._flush_is_due = False
@@ -74,31 +80,31 @@ class Recorder:
         )
         self._writer.start()
 
-    def add(self, record: wire.Record, done: Callable[[], None]) -> None:
+    def add(self, record: wire.Record | wire.Receipt, done: Callable[[], None]) -> None:
         """Record it; `done` is called once, when it is as safe as the ack mode asks, or at the deadline."""
         if not self._records:
             self._opened_at = self._loop.time()
             if not self._flush_is_due:
                 self._flush_is_due = True
                 self._loop.call_soon(self._flush)
-        self._records.append(wire.fit(record))
+        self._records.append(wire.fit(record) if isinstance(record, wire.Record) else record)
         self._waiters.append(done)
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        if self._records and (not self._writing or len(self._records) >= BATCH_MAX_RECORDS):
+        if self._records and (not self._writing or len(self._records) >= self._batch_records):
             self._seal()
         elif self._records:
             self._arm()
 
     def _seal(self) -> None:
         while self._records:
-            records, self._records = self._records[:BATCH_MAX_RECORDS], self._records[BATCH_MAX_RECORDS:]
+            records, self._records = self._records[: self._batch_records], self._records[self._batch_records :]
             waiters, self._waiters = self._waiters[: len(records)], self._waiters[len(records) :]
             self._submit(records, waiters)
         self._arm()
 
-    def _submit(self, records: list[wire.Record], waiters: list[Callable[[], None]]) -> None:
+    def _submit(self, records: list[wire.Record | wire.Receipt], waiters: list[Callable[[], None]]) -> None:
         line = self._own.line
         line.last_seq += 1
         line.accepted += len(records)
@@ -122,10 +128,10 @@ class Recorder:
             self._writer.submit(batch)
 
     def _refused(self, group: list[Batch]) -> None:
-        """No journal takes these: Redis is waited for, but nobody waits for ever."""
+        """No journal takes these: Redis is waited for, but no visitor waits for ever."""
         for batch in group:
             self._ship_unwritten(batch)
-        if not self._deadline_s and any(batch.waiters for batch in group):
+        if self._answers_anyway and not self._deadline_s and any(batch.waiters for batch in group):
             self._loop.call_later(REFUSED_DEADLINE_S, self._let_go, group)
 
     def _let_go(self, group: list[Batch]) -> None:
@@ -171,11 +177,16 @@ class Recorder:
 
     def _arm(self) -> None:
         if self._timer is None and self._deadline_s:
-            oldest = self._unwritten[0].opened_at if self._unwritten else self._opened_at
-            self._timer = self._loop.call_at(oldest + self._deadline_s, self._deadline)
+            due = (batch.opened_at for batch in self._unwritten if self._answers_anyway or not batch.shipping)
+            oldest = next(due, self._opened_at if self._records else None)
+            if oldest is not None:
+                self._timer = self._loop.call_at(oldest + self._deadline_s, self._deadline)
 
     def _deadline(self) -> None:
-        """Answer those who waited long enough. Their batches go to Redis from memory; if they are never written they are counted."""
+        """Give to Redis from memory what waited long enough, and answer its waiters, or let Redis do that.
+
+        What is answered and never written is counted.
+        """
         self._timer = None
         due = self._loop.time() - self._deadline_s + 0.001
         if self._records and self._opened_at <= due:
@@ -183,7 +194,8 @@ class Recorder:
         for batch in self._unwritten:
             if batch.opened_at > due:
                 break
-            self._let_go([batch])
+            if self._answers_anyway:
+                self._let_go([batch])
             self._ship_unwritten(batch)
         while self._unwritten and not self._unwritten[0].waiters:
             self._unwritten.popleft()

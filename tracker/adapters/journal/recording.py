@@ -12,7 +12,7 @@ from tracker import wire
 from tracker.adapters.journal import slot as slots
 from tracker.adapters.journal.boot_log import BootLog
 from tracker.adapters.journal.counter_page import CounterLine, CounterPage
-from tracker.adapters.journal.recorder import Recorder, new_boot
+from tracker.adapters.journal.recorder import BATCH_MAX_RECORDS, Recorder, new_boot
 from tracker.adapters.journal.shipper import Policy, Shipper
 from tracker.adapters.journal.stream_link import StreamLink
 
@@ -25,7 +25,7 @@ GIGABYTE = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class RecordingOptions:
-    """What the settings say of it. `max_bytes` 0: the smaller of 10 GB and 20 % of the disk."""
+    """What the settings say of it. `max_bytes` 0: the smaller of 10 GB and 20 % of the disk. The last two: see `Recorder`."""
 
     kind: str
     node: str
@@ -37,6 +37,8 @@ class RecordingOptions:
     max_bytes: int
     segment_bytes: int
     shards: int
+    batch_records: int = BATCH_MAX_RECORDS
+    answers_anyway: bool = True
 
 
 class Recording:
@@ -57,9 +59,10 @@ class Recording:
         """Take a slot and begin. Without disk space: go on in memory and Redis, and try again every JOURNAL_RETRY_S."""
         options = self._options
         self._recorder = Recorder(
-            self._own, None, self.shipper.offer, ack=options.ack, deadline_s=options.deadline_s, segment_bytes=options.segment_bytes
-        )
-        self.add: Callable[[wire.Record, Callable[[], None]], None] = self._recorder.add
+            self._own, None, self.shipper.offer, ack=options.ack, deadline_s=options.deadline_s, segment_bytes=options.segment_bytes,
+            batch_records=options.batch_records, answers_anyway=options.answers_anyway,
+        )  # fmt: skip
+        self.add: Callable[[wire.Record | wire.Receipt, Callable[[], None]], None] = self._recorder.add
         self.shipper.current = self._recorder.current
         self._try_journal()
         if not self.line.is_kept:

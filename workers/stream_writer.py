@@ -1,29 +1,24 @@
-"""The click writer: moves clicks from one stream into PostgreSQL, each exactly once, whatever dies when."""
+"""The writer of a stream: moves clicks, or receipts, from it into PostgreSQL, each exactly once, whatever dies when."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from tracker.adapters.postgres_books import Overlap
-from tracker.adapters.postgres_clicks import DeadLetter, Load, Stored
+from tracker.adapters.postgres_loads import DeadLetter, Load, Stored
 from tracker.adapters.redis_streams import BLOCK_MS, Delivery
 from tracker.crash import crash_at
 from tracker.domain.intervals import SeqSet
 from tracker.errors import StoreUnavailable, StreamUnavailable
 from tracker.wire import CoveredState, Entry
-from workers.enrich import UniqueClicks
-from workers.loading import boots_of, load_of, read_entries
+from workers.loading import boots_of, read_entries
 from workers.loop import Backoff
-from workers.metrics import WriterMetrics
 
 log = logging.getLogger(__name__)
 READ_ENTRIES = 64  # a look; an entry is a run of up to 64 KB
-MAX_RECORDS = 5000  # a transaction, about: above, COPY gains nothing more
-MAX_BYTES = 4 * 1024**2
-FLOOR_EVERY_S = 5.0
+MAX_BYTES = 4 * 1024**2  # a transaction, about
 OVERLAPS = 20  # in a row; each means that another writer got further, so this many are a bug
 HINTS = 4096  # boots whose covered set is remembered
 
@@ -41,11 +36,10 @@ class Stream(Protocol):
 
 
 class Sink(Protocol):
-    """Where clicks go."""
+    """Where what they hold goes."""
 
     async def covered(self, boots: set[bytes]) -> dict[bytes, SeqSet]: ...
     async def states(self, boots: set[bytes]) -> dict[bytes, CoveredState]: ...
-    async def floor(self) -> bytes: ...
     async def store(self, load: Load) -> Stored: ...
     def close(self) -> None: ...
 
@@ -55,6 +49,34 @@ class Board(Protocol):
 
     async def publish(self, states: dict[bytes, CoveredState]) -> None: ...
     async def close(self) -> None: ...
+
+
+class Loader(Protocol):
+    """What is to be stored of entries. `is_outdated`: asked before each store, whether what was loaded must be loaded anew."""
+
+    async def is_outdated(self) -> bool: ...
+    async def load(self, entries: Sequence[Entry], covered: dict[bytes, SeqSet], letters: Sequence[DeadLetter]) -> Load: ...
+    async def close(self) -> None: ...
+
+
+class Counts(Protocol):
+    """Metrics of what was stored."""
+
+    def stored(self, stored: Stored, load: Load, took_s: float, /) -> None: ...
+    def gone(self, entries: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a stream carries: `clicks` or `conversions`; its writer's name in logs and crash points; about how many make a transaction."""
+
+    name: str
+    writer: str
+    max_records: int
+
+
+CLICKS = Kind("clicks", "click_writer", 5000)  # above, COPY gains nothing more
+CONVERSIONS = Kind("conversions", "conversion_writer", 200)  # a few ms each, with their orders locked
 
 
 @dataclass(slots=True)
@@ -67,17 +89,17 @@ class Prepared:
     load: Load
 
 
-class ClickWriter:
+class StreamWriter:
     """Drains one stream. Two batches are in hand: one is decoded while the one before it is in PostgreSQL.
 
     At least once from the stream, exactly once into the tables: an entry is acked only after the transaction that stores it has
-    committed, and that transaction accounts for each batch once. So a crash on any line costs a redelivery, never a click.
+    committed, and that transaction accounts for each batch once. So a crash on any line costs a redelivery, never a record.
     """
 
-    def __init__(self, stream: Stream, sink: Sink, board: Board, uniques: UniqueClicks, metrics: WriterMetrics) -> None:
-        self._stream, self._sink, self._board, self._uniques, self._metrics = stream, sink, board, uniques, metrics
+    def __init__(self, kind: Kind, stream: Stream, loader: Loader, sink: Sink, board: Board, metrics: Counts) -> None:
+        self._kind = kind
+        self._stream, self._loader, self._sink, self._board, self._metrics = stream, loader, sink, board, metrics
         self._hints: dict[bytes, SeqSet] = {}
-        self._floor, self._floor_at = bytes(16), 0.0
         self._in_hand: set[bytes] = set()
         self._gone = 0
 
@@ -89,14 +111,14 @@ class ClickWriter:
                 await backoff.pause()
         finally:
             self._sink.close()
-            for part in (self._stream, self._board, self._uniques):
+            for part in (self._stream, self._board, self._loader):
                 await part.close()
 
     async def _is_through(self, stop: asyncio.Event, backoff: Backoff) -> bool:
         try:
             await self._session(stop, backoff)
         except StreamUnavailable as exc:
-            log.warning("click_writer.stream_unavailable", extra={"error": str(exc)})
+            log.warning("writer.stream_unavailable", extra={"writer": self._kind.writer, "error": str(exc)})
             await self._stream.close()
             return False
         return True
@@ -106,7 +128,7 @@ class ClickWriter:
         try:
             while True:
                 deliveries = await self._gather(BLOCK_MS if storing is None and not stop.is_set() else 0)
-                if storing is not None and sum(map(_records, deliveries)) < MAX_RECORDS:
+                if storing is not None and sum(map(_records, deliveries)) < self._kind.max_records:
                     await storing  # the stream is nearly empty: what comes meanwhile belongs into the same transaction
                     storing = None
                     deliveries += await self._gather(0)
@@ -116,7 +138,7 @@ class ClickWriter:
                     await storing
                     storing = None
                 if prepared is not None:
-                    storing = asyncio.create_task(self._store_and_ack(prepared), name="click_writer.store")
+                    storing = asyncio.create_task(self._store_and_ack(prepared), name=f"{self._kind.writer}.store")
                 elif stop.is_set() and await self._stream.is_drained():
                     return
         finally:
@@ -132,7 +154,7 @@ class ClickWriter:
     async def _gather(self, block_ms: int) -> list[Delivery]:
         """What the stream has, up to one transaction's worth; waits `block_ms` only when there is nothing at all."""
         found, records, size = list[Delivery](), 0, 0
-        while records < MAX_RECORDS and size < MAX_BYTES:
+        while records < self._kind.max_records and size < MAX_BYTES:
             page = await self._stream.read(READ_ENTRIES, 0 if found else block_ms)
             self._watch_gone()
             new = [delivery for delivery in page if delivery.id not in self._in_hand]
@@ -142,24 +164,24 @@ class ClickWriter:
             size += sum(delivery.size for delivery in new)
             if len(page) < READ_ENTRIES:
                 break
-        crash_at("click_writer.after_read")
+        self._crash_at("after_read")
         return found
 
     def _watch_gone(self) -> None:
-        if self._stream.gone > self._gone:
-            log.error("click_writer.entries_gone", extra={"stream": self._stream.key, "entries": self._stream.gone - self._gone})
-            self._metrics.gone.inc(self._stream.gone - self._gone)
-            self._gone = self._stream.gone
+        gone, self._gone = self._stream.gone - self._gone, self._stream.gone
+        if gone:
+            log.error("writer.entries_gone", extra={"stream": self._stream.key, "entries": gone})
+            self._metrics.gone(gone)
 
     async def _prepare(self, deliveries: list[Delivery]) -> Prepared:
-        entries, letters, ids = read_entries(deliveries)
+        entries, letters, ids = read_entries(deliveries, self._kind.name)
         if len(self._hints) > HINTS:
             self._hints.clear()
         load = await self._load(entries, letters)
         return Prepared(ids, entries, letters, load)
 
     async def _load(self, entries: list[Entry], letters: list[DeadLetter]) -> Load:
-        return await load_of(entries, self._hints, letters, self._floor, self._uniques, datetime.now(UTC).date())
+        return await self._loader.load(entries, self._hints, letters)
 
     async def _store_and_ack(self, prepared: Prepared) -> None:
         backoff, started = Backoff(), asyncio.get_running_loop().time()
@@ -174,44 +196,40 @@ class ClickWriter:
             raise RuntimeError(
                 f"covered did not settle after {OVERLAPS} tries: {sorted(boot.hex() for boot in boots_of(prepared.entries))}"
             )
-        crash_at("click_writer.after_commit")
+        self._crash_at("after_commit")
         self._metrics.stored(stored, prepared.load, asyncio.get_running_loop().time() - started)
         self._remember(prepared.load)
         await self._publish(boots_of(prepared.entries))
-        crash_at("click_writer.before_ack")
+        self._crash_at("before_ack")
         await self._stream.ack(prepared.ids)
         self._in_hand.difference_update(prepared.ids)
-        crash_at("click_writer.after_ack")
+        self._crash_at("after_ack")
 
     async def _store(self, prepared: Prepared, backoff: Backoff) -> Stored:
         """Store, over any outage: nothing is acked before, and the same load may be tried again as it is."""
         while True:
             try:
-                if await self._is_floor_new():
+                if await self._loader.is_outdated():
                     prepared.load = await self._load(prepared.entries, prepared.letters)
-                crash_at("click_writer.before_copy")
+                self._crash_at("before_copy")
                 return await self._sink.store(prepared.load)
             except StoreUnavailable as exc:
-                log.warning("click_writer.store_unavailable", extra={"error": str(exc)})
+                log.warning("writer.store_unavailable", extra={"writer": self._kind.writer, "error": str(exc)})
                 await backoff.pause()
-
-    async def _is_floor_new(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if self._floor_at and now - self._floor_at < FLOOR_EVERY_S:
-            return False
-        before, self._floor, self._floor_at = self._floor, await self._sink.floor(), now
-        return before != self._floor
 
     def _remember(self, load: Load) -> None:
         for boot, delta in load.deltas.items():
             self._hints.setdefault(boot, SeqSet()).update(delta.fresh)
+
+    def _crash_at(self, step: str) -> None:
+        crash_at(f"{self._kind.writer}.{step}")
 
     async def _publish(self, boots: set[bytes]) -> None:
         """Tell the nodes at once; when that fails, the publisher tells them within a second."""
         try:
             await self._board.publish(await self._sink.states(boots))
         except (StoreUnavailable, StreamUnavailable) as exc:
-            log.warning("click_writer.publish_failed", extra={"error": str(exc)})
+            log.warning("writer.publish_failed", extra={"writer": self._kind.writer, "error": str(exc)})
             await self._board.close()
 
 

@@ -1,0 +1,134 @@
+"""Storing receipts: postbacks from the journal, what follows from each, dead letters and books, in one transaction."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from tracker.adapters import postgres_books
+from tracker.adapters.postgres_books import Overlap
+from tracker.adapters.postgres_conversions import take
+from tracker.adapters.postgres_loads import TRIES, DeadLetter, Load, Stored, bury
+from tracker.adapters.postgres_pool import AGAIN, BAD_VALUE, OUTAGE, Connection, prepare
+from tracker.adapters.postgres_session import PostgresSession
+from tracker.crash import crash_at
+from tracker.domain.books import Delta
+from tracker.domain.intervals import SeqSet
+from tracker.domain.postback import Postback, Verdict
+from tracker.errors import StoreUnavailable
+from tracker.wire import CoveredState, Receipt
+
+log = logging.getLogger(__name__)
+
+TRANSACTION_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A receipt with the batch it came in."""
+
+    receipt: Receipt
+    boot: bytes
+    seq: int
+
+    @property
+    def order(self) -> tuple[datetime, datetime, UUID]:
+        """When it takes effect: what happened first goes first, however it came here."""
+        postback = self.receipt.postback
+        return postback.converted_at, postback.received_at, postback.postback_id
+
+
+@dataclass(slots=True)
+class _Tried:
+    """What one try found out; nothing of it outlives a rollback."""
+
+    letters: list[DeadLetter]
+    verdicts: list[tuple[Postback, Verdict]] = field(default_factory=list)
+    stored: Counter[bytes] = field(default_factory=Counter)
+    duplicate: Counter[bytes] = field(default_factory=Counter)
+    rejected: Counter[bytes] = field(default_factory=Counter)
+
+
+class ReceiptSink:
+    """Receipts on their way into PostgreSQL, over one connection; for one task at a time."""
+
+    def __init__(self, dsn: str, *, name: str = "conversion writer") -> None:
+        self._session = PostgresSession(dsn, name=name, prepare=prepare)
+
+    async def covered(self, boots: set[bytes]) -> dict[bytes, SeqSet]:
+        """What is covered of `boots`, as a hint for the plan."""
+        async with self._session.use(READ_TIMEOUT_S) as connection:
+            return await postgres_books.read_covered(connection, boots)
+
+    async def states(self, boots: set[bytes]) -> dict[bytes, CoveredState]:
+        """What is to be published of `boots`."""
+        async with self._session.use(READ_TIMEOUT_S) as connection:
+            return await postgres_books.states(connection, boots)
+
+    async def store(self, load: Load) -> Stored:
+        """Store `load` in one transaction, all or nothing; each postback takes effect once however often this is called with it.
+
+        A postback that is there already (its sender was told to wait although PostgreSQL had committed it) is a duplicate in
+        the books. One that PostgreSQL refuses becomes a dead letter and holds up no other.
+
+        Raises:
+            Overlap: another writer accounted for some of its batches; plan anew with what it carries.
+            StoreUnavailable: an outage; the transaction may have taken effect then, which the next try finds out.
+        """
+        again: Exception | None = None
+        for _ in range(TRIES):
+            try:
+                return await self._once(load)
+            except AGAIN as exc:
+                again = exc
+        raise StoreUnavailable(f"postgres: not stored after {TRIES} tries in a row") from again
+
+    async def _once(self, load: Load) -> Stored:
+        tried = _Tried(list(load.letters))
+        async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:
+            for row in load.rows:
+                await _take(connection, row, load, tried)
+            await bury(connection, tried.letters)
+            await postgres_books.account(connection, _deltas(load, tried))
+            crash_at("conversion_writer.before_commit")
+        redelivered = sum(delta.redelivered for delta in load.deltas.values())
+        return Stored(tried.stored.total(), tried.duplicate.total(), tried.letters, redelivered, tried.verdicts)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._session.drop()
+
+
+async def _take(connection: Connection, row: Row, load: Load, tried: _Tried) -> None:
+    postback = row.receipt.postback
+    await connection.execute("SAVEPOINT receipt")
+    try:
+        verdict = await take(connection, postback, now=datetime.now(UTC))
+    except Exception as exc:
+        if isinstance(exc, (*OUTAGE, *AGAIN)) and not isinstance(exc, BAD_VALUE):
+            raise
+        await connection.execute("ROLLBACK TO SAVEPOINT receipt")
+        log.exception("conversion_writer.refused", extra={"postback_id": str(postback.postback_id)})
+        node = load.deltas[row.boot].node
+        payload = msgspec.msgpack.encode(row.receipt)
+        tried.letters.append(DeadLetter("refused", str(exc), node, row.boot, row.seq, 1, payload, "conversions"))
+        tried.rejected[row.boot] += 1
+        return
+    await connection.execute("RELEASE SAVEPOINT receipt")
+    if verdict is None:
+        tried.duplicate[row.boot] += 1
+    else:
+        tried.stored[row.boot] += 1
+        tried.verdicts.append((postback, verdict))
+
+
+def _deltas(load: Load, tried: _Tried) -> list[Delta]:
+    """The deltas of `load`, completed by what the try found out; the originals stay as they are."""
+    return [
+        replace(delta, stored=tried.stored[boot], duplicate=tried.duplicate[boot], rejected=delta.rejected + tried.rejected[boot])
+        for boot, delta in load.deltas.items()
+    ]
