@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -59,22 +60,25 @@ def work(settings: Settings, names: list[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parts:
     """What the workers of one process share."""
 
     settings: Settings
     registry: CollectorRegistry
     stop: asyncio.Event
-    streams: StreamMetrics
-    conversions: ConversionMetrics
+
+    @cached_property
+    def streams(self) -> StreamMetrics:
+        """Made by the first worker that reads a stream."""
+        return StreamMetrics(self.registry)
 
 
 async def _work(settings: Settings, names: Sequence[str]) -> None:
     stop, registry = asyncio.Event(), CollectorRegistry()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    parts = Parts(settings, registry, stop, StreamMetrics(registry), ConversionMetrics(registry))
+    parts = Parts(settings, registry, stop)
     server = MetricsServer(registry, settings.metrics_allow)
     await server.start(os.environ.get("TURNOUT_INTERNAL_METRICS_SOCKET", ""), settings.host, settings.worker_metrics_port)
     log.info("workers.started", extra={"workers": list(names)})
@@ -152,14 +156,15 @@ async def _conversions(parts: Parts) -> None:
 
     settings, written = parts.settings, asyncio.Event()
     dsn, url = settings.dsn, settings.stream_url
-    metrics = ReceiptMetrics(parts.registry, parts.streams, parts.conversions)
+    conversions = ConversionMetrics(parts.registry)
+    metrics = ReceiptMetrics(parts.registry, parts.streams, conversions)
     with held_slot(settings.directory.writers) as slot:
         writers: Jobs = []
         for shard in range(settings.stream_shards):
             stream = EntryStream(url, stream_key("conversions", shard), f"{settings.node_name}:{slot}")
             writers.append(StreamWriter(CONVERSIONS, stream, ReceiptLoader(), ReceiptSink(dsn), BookBoard(url), metrics).run(parts.stop))
         async with database(dsn, name="conversions", size=2) as connections:
-            sweeper = sweep(connections, parts.stop, SweeperMetrics(parts.registry, parts.conversions))
+            sweeper = sweep(connections, parts.stop, SweeperMetrics(parts.registry, conversions))
             await _write(parts, "conversions", writers, [CoveredPublisher(dsn, url).run(written), sweeper], written)
 
 
