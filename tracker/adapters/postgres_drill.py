@@ -20,7 +20,10 @@ TOKENS = """
     WHERE a.slug = $1 AND t.kind = 'token' AND t.revoked_at IS NULL ORDER BY t.created_at
 """
 CLICKS = "SELECT click_id, sub1 FROM clicks WHERE click_id >= $1 AND sub1 LIKE $2 AND method = 'GET'"
-ORDERS = "SELECT txid, count(*) AS conversions FROM conversions WHERE txid LIKE $1 AND received_at >= $2 GROUP BY txid"
+ORDERS = """
+    SELECT txid, count(*) AS conversions FROM conversions
+    WHERE advertiser_id = (SELECT id FROM advertisers WHERE slug = $1) AND goal = 'sale' AND txid LIKE $2 GROUP BY txid
+"""
 
 
 class Drills:
@@ -55,7 +58,7 @@ class Drills:
         """What is stored of a drill begun at `since`: the request by click id, and how many conversions each order has."""
         floor = UUID(bytes=click_id.compose(int(since.timestamp() * 1000), bytes(click_id.RANDOM_BYTES)))
         clicks = await self._database.fetch(CLICKS, floor, f"{tag}-%")
-        orders = await self._database.fetch(ORDERS, f"{tag}-%", since)
+        orders = await self._database.fetch(ORDERS, SLUG, f"{tag}-%")
         return {row["click_id"]: row["sub1"] for row in clicks}, {row["txid"]: row["conversions"] for row in orders}
 
     async def remember(self, outcome: dict[str, Any]) -> None:

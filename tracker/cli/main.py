@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
-from tracker.cli import programme, run, show
+from tracker.cli import programme, reports, run, show
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
@@ -182,22 +182,38 @@ def link_import(
     raise typer.Exit(links.import_file(file, skip_bad=skip_bad, as_json=json))
 
 
+app.command()(reports.report)
+
+
 @app.command()
-def report(
-    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="first day, default today", show_default=False)] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="last day, included", show_default=False)] = None,
-    group_by: Annotated[str, typer.Option(help="of partner, campaign, link, advertiser, day, hour")] = "day",
-    metrics: Annotated[str, typer.Option(help="of clicks, all_clicks, unique_clicks, conversions, revenue, payout; default all")] = "",
-    where: Annotated[list[str] | None, typer.Option("--filter", metavar="NAME=SLUG", show_default=False)] = None,
-    tz: Annotated[str, typer.Option(help="time zone of days")] = "UTC",
-    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout")] = False,
+def tail(
+    clicks: Annotated[bool, typer.Option("--clicks", help="Only clicks")] = False,
+    conversions: Annotated[bool, typer.Option("--conversions", help="Only conversions")] = False,
+    partner: Annotated[str | None, typer.Option("--partner", metavar="SLUG", show_default=False)] = None,
+    campaign: Annotated[str | None, typer.Option("--campaign", metavar="SLUG", show_default=False)] = None,
+    link: Annotated[str | None, typer.Option("--link", metavar="SLUG", show_default=False)] = None,
+    count: Annotated[int, typer.Option("-n", min=0, max=10_000, help="how many of the last to begin with")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="A JSON object a line on stdout")] = False,
+) -> None:
+    """The last clicks and conversions, then each new one as it is stored, until Ctrl-C."""
+    from tracker.cli import tail as tailing
+
+    kinds = tuple(name for name, is_asked in (("click", clicks), ("conversion", conversions)) if is_asked == (clicks or conversions))
+    slugs = {"partner": partner, "campaign": campaign, "link": link}
+    raise typer.Exit(tailing.tail(run.settings(), kinds, slugs, count, as_json=json))
+
+
+@app.command()
+def drill(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="none: list the drills", show_default=False)] = None,
+    seconds: Annotated[float, typer.Option(min=3, max=3600, help="a third before the fault, a third with it, a third after")] = 15,
+    rate: Annotated[int, typer.Option(min=1, max=500, help="clicks a second")] = 20,
     json: Json = False,
 ) -> None:
-    """Clicks, conversions and money by group."""
-    from tracker.cli import reports
+    """Break something of `turnout up` on this machine under synthetic traffic, and count what was lost (0)."""
+    from tracker.cli import drill as drilling
 
-    asked = {"from": first or "", "to": last or "", "group_by": group_by, "metrics": metrics, "tz": tz}
-    reports.show_report(asked | dict(reports.filter_of(item) for item in where or ()), as_csv=csv, as_json=json)
+    raise typer.Exit(drilling.run(run.settings(), name, seconds=seconds, rate=rate, as_json=json))
 
 
 @app.command()

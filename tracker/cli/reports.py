@@ -1,27 +1,66 @@
 """`turnout report`: the report API on the terminal."""
 
 import sys
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
 
 from tracker.cli import run, show
 from tracker.errors import RejectedInput
+
+DAYS = 7  # without --from
+GROUP_BY = "partner"
+NONE = "(none)"
 
 
 def filter_of(text: str) -> tuple[str, str]:
     """`partner=ada` as a query parameter of the report API."""
     name, found, value = text.partition("=")
     if not found:
-        raise RejectedInput("invalid_filter", f"--filter must be NAME=SLUG, got {text!r}")
+        raise RejectedInput("invalid_filter", f"--filter must be NAME=VALUE, got {text!r}")
     return f"filter[{name}]", value
 
 
-def show_report(parameters: dict[str, str], *, as_csv: bool, as_json: bool) -> None:
-    """Print the report that `parameters`, those of the API, ask for."""
+def report(
+    first: Annotated[str, typer.Option("--from", metavar="DAY", help="first day; default 7 days with the last", show_default=False)] = "",
+    last: Annotated[str, typer.Option("--to", metavar="DAY", help="last day, included; default today", show_default=False)] = "",
+    group_by: Annotated[
+        str,
+        typer.Option(help="at most 5 of partner, campaign, link, advertiser, day, hour, country, device, sub1 … sub10, outcome, verdict"),
+    ] = GROUP_BY,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="of clicks, all_clicks, unique_clicks, conversions, revenue, payout (the default), cr, epc, aov", show_default=False
+        ),
+    ] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="NAME=VALUE", help="repeatable; several values with commas, none: NAME=", show_default=False),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="groups and metrics asked for, a minus in front for descending: --sort=-clicks", show_default=False)
+    ] = "",
+    tz: Annotated[str, typer.Option(help="time zone of days and hours")] = "UTC",
+    limit: Annotated[str, typer.Option(metavar="N", help="at most so many rows; totals are of all", show_default=False)] = "",
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout")] = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False,
+) -> None:
+    """Clicks, conversions and money by group; the last 7 days by partner."""
+    from tracker.api.report_questions import joined
+
+    asked = {"from": first, "to": last, "group_by": group_by, "metrics": metrics, "sort": sort, "tz": tz, "limit": limit}
+    show_report(asked | joined(map(filter_of, where or ())), as_csv=csv, as_json=json)
+
+
+def show_report(parameters: Mapping[str, str], *, as_csv: bool, as_json: bool) -> None:
+    """Print the report that `parameters`, those of the API, ask for; what it leaves out is said on stderr."""
     from tracker.adapters import postgres_reports
     from tracker.api.report_questions import as_csv as csv_of
     from tracker.api.report_questions import read_question
 
-    question = read_question(parameters)
+    question = read_question(parameters, days=DAYS)
 
     async def work(database: Any, _: Any) -> dict[str, Any]:
         return await postgres_reports.report(database, question)
@@ -32,6 +71,39 @@ def show_report(parameters: dict[str, str], *, as_csv: bool, as_json: bool) -> N
     elif as_json:
         show.as_json(found)
     else:
-        label = dict.fromkeys(question.group_by, "") | {next(iter(question.group_by), "total"): "total"}
-        totals = [found["totals"], *found.get("totals_by_currency", ())]
-        show.table([*found["rows"], *(label | total for total in totals)])
+        _table(found, question.group_by)
+    for line in _left_out(found):
+        sys.stderr.write(f"note: {line}\n")
+
+
+def _left_out(found: Mapping[str, Any]) -> Iterable[str]:
+    if "rows_left_out" in found:
+        yield f"{found['rows_left_out']} more rows; totals are of all"
+    if "clicks_kept_from" in found:
+        yield f"single clicks are kept since {found['clicks_kept_from']}; earlier ones are not in this report"
+
+
+def _table(found: Mapping[str, Any], groups: Sequence[str]) -> None:
+    """Rows, then totals: one line, and one for each currency when there are several."""
+    from rich.console import Console
+    from rich.table import Table
+
+    totals = [found["totals"], *found.get("totals_by_currency", ())]
+    columns = list(dict.fromkeys((*groups, *(name for line in (*found["rows"], *totals) for name in line))))
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        is_text = name in groups or name.endswith("currency")
+        shown.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for row in found["rows"] if groups else ():
+        shown.add_row(*(_cell(row.get(name), NONE if name in groups else "") for name in columns))
+    label = {groups[0]: "total"} if groups else {}
+    for line in totals:
+        shown.add_row(*(_cell((label | line).get(name), "") for name in columns), style="bold")
+    width = None if sys.stdout.isatty() else 10_000  # a file is not folded
+    Console(soft_wrap=width is not None, width=width, markup=False, highlight=False, emoji=False).print(shown)
+
+
+def _cell(value: Any, empty: str) -> str:
+    """Sub ids come from anybody: what would steer a terminal is not printed."""
+    text = empty if value is None else str(value)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
