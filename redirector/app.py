@@ -14,6 +14,7 @@ from typing import Any
 from redirector.handler import Answer, Handler
 from redirector.limits import FloodLimiter
 from redirector.metrics import RedirectMetrics
+from redirector.metrics_pages import MetricsPages, pages_of
 from redirector.request import Request
 from tracker.adapters import http_server
 from tracker.adapters.countries import CountryLookup
@@ -46,7 +47,7 @@ class RedirectorApp:
         countries = CountryLookup(settings.geoip_db)
         limiter = FloodLimiter(settings.flood_limit)
         self._handler = Handler(self._table, countries, limiter, ip_mode=settings.ip_mode, trusted=settings.trusted_proxies)
-        self._metrics = RedirectMetrics(self._table, self._recording)
+        self._metrics = RedirectMetrics(self._table, self._recording, MetricsPages(pages_of(settings.directory.root)))
         self._is_fresh = False
         self._watcher: asyncio.Task[None] | None = None
 
@@ -62,11 +63,13 @@ class RedirectorApp:
         await receive()
         await self._recording.start()
         self._table.refresh()
+        self._metrics.tick()
         self._watcher = asyncio.create_task(self._watch(), name="watcher")
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._watcher.cancel()
         await self._recording.stop(DRAIN_S)
+        self._metrics.close()
         self._table.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -74,6 +77,7 @@ class RedirectorApp:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             self._table.refresh()
+            self._metrics.tick()
             failure = self._recording.failed()
             if failure is not None:  # a bug in the shipper must not turn into a slowly filling disk
                 log.critical("redirector.recording_failed", exc_info=failure)

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import redis
 
+from tests.ports import free_port
 from tests.wait import wait_until_sync
 from tracker.domain import click_id
 
@@ -33,12 +33,6 @@ PROGRAMME = """
 def environment_without_settings():
     """Ours, less the settings of whoever runs the tests."""
     return {k: v for k, v in os.environ.items() if not k.startswith("TURNOUT_") or k.startswith("TURNOUT_INTERNAL_SHARED")}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Pipeline:

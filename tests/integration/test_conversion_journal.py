@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from tests.integration.conftest import _add_partitions
-from tests.integration.pipeline import Pipeline, free_port
+from tests.integration.pipeline import Pipeline
+from tests.ports import free_port
 from tests.wait import wait_until_sync
 from tracker.adapters import schema
 from tracker.adapters.lmdb_routes import RouteTable

@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 import orjson
 import pytest
 
-from tests.integration.pipeline import ROOT, Pipeline, environment_without_settings, free_port
+from tests.integration.pipeline import ROOT, Pipeline, environment_without_settings
+from tests.ports import free_port
 from tests.wait import wait_until_sync
 from tracker.adapters.user_agents import is_bot
 from tracker.data_dir import DataDir

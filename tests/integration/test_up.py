@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tracker.data_dir import DataDir
 from tracker.local.postgres import EmbeddedPostgres
 from tracker.local.servers import LocalServers
@@ -82,12 +83,6 @@ else:
     listener.listen()
 Server(listener).serve_forever()
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(predicate, timeout_s=20.0):

@@ -51,7 +51,9 @@ def create(settings: Settings) -> FastAPI:
         tokens.close()
         await database.close()
 
-    app = FastAPI(title="Turnout", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Turnout", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False
+    )
     app.state.database = database
     handle_errors(app)
     desk = postbacks.Desk(tokens, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database))

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.api.answers import answer, paging, read_json
-from tracker.api.things import CURSORS, body_of
+from tracker.api.document import CHANGING, CURSORS, REFUSALS, body_of
 from tracker.errors import RejectedInput
 from tracker.programme import instant, text
 
@@ -16,7 +16,7 @@ Action = Literal["approve", "reject", "reverse"]
 
 def routes(conversions: Conversions) -> APIRouter:
     """Routes below /api/v1 for clicks and conversions."""
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", responses=REFUSALS)
 
     @router.get("/clicks/{click_id}", tags=["clicks"])
     async def show_click(request: Request, click_id: str) -> Response:
@@ -36,7 +36,9 @@ def routes(conversions: Conversions) -> APIRouter:
     async def show_conversion(request: Request, conversion_id: str) -> Response:
         return answer(await conversions.get(conversion_id, advertiser_id=request.state.actor.advertiser_id))
 
-    @router.post("/conversions/{conversion_id}/{action}", tags=["conversions"], openapi_extra=body_of({"reason": {"type": "string"}}))
+    reason_of = body_of({"reason": {"type": "string"}}, example={"reason": "the order was returned"})
+
+    @router.post("/conversions/{conversion_id}/{action}", tags=["conversions"], openapi_extra=reason_of, responses=CHANGING)
     async def change_conversion(request: Request, conversion_id: str, action: Action) -> Response:
         actor, reason = request.state.actor, await _reason(request)
         return answer(await conversions.change(conversion_id, action, reason=reason, actor=actor.name, advertiser_id=actor.advertiser_id))

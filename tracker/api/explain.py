@@ -8,19 +8,20 @@ from fastapi.concurrency import run_in_threadpool
 
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.api.answers import answer, read_json
-from tracker.api.things import body_of
+from tracker.api.document import REFUSALS, WITH_BODY, body_of
 from tracker.domain.explanation import as_dict, explanation
 from tracker.errors import RejectedInput
 from tracker.settings import Settings
 
-PROPERTIES = {"url": {"type": "string"}, "headers": {"type": "object"}}
+PROPERTIES = {"url": {"type": "string"}, "headers": {"type": "object", "additionalProperties": {"type": "string"}}}
+EXAMPLE = {"url": "https://go.old.example/aff_c?offer_id=1&aff_id=2", "headers": {"Host": "go.old.example"}}
 
 
 def routes(settings: Settings) -> APIRouter:
     """`POST /api/v1/explain`."""
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", responses=REFUSALS | WITH_BODY)
 
-    @router.post("/explain", tags=["explain"], openapi_extra=body_of(PROPERTIES, ["url"]))
+    @router.post("/explain", tags=["explain"], openapi_extra=body_of(PROPERTIES, ["url"], example=EXAMPLE))
     async def explain_url(request: Request) -> Response:
         body = await read_json(request)
         if not isinstance(body, dict) or not isinstance(body.get("url"), str) or not body["url"]:

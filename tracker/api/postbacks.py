@@ -17,6 +17,7 @@ from tracker.api.clients import client_address, kept_address
 from tracker.api.intake import Intake
 from tracker.api.metrics import Metrics
 from tracker.api.parameters import read_parameters
+from tracker.api.postback_document import ANSWERS, GIF_ANSWER, STATUS_ANSWERS, described, query, with_body
 from tracker.api.tokens import Tokens
 from tracker.domain import postback as postbacks
 from tracker.domain.postback import Advertiser, InvalidPostback, Postback, Verdict
@@ -26,21 +27,6 @@ from tracker.settings import Settings
 log = logging.getLogger(__name__)
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-PARAMETERS = [
-    {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
-    for name, text in (
-        ("token", "the advertiser's postback token"),
-        ("click_id", "this or coupon is needed"),
-        ("coupon", "a coupon's code"),
-        ("txid", "the store's number of the order; without it the click id is the key"),
-        ("amount", "a decimal such as 12.50, default 0"),
-        ("currency", "ISO 4217, default the advertiser's"),
-        ("goal", "default sale"),
-        ("status", "approved (default), pending, rejected or reversed"),
-        ("ts", "when it happened: seconds since 1970, or an ISO 8601 instant; default now"),
-    )
-]
-PIXEL_PARAMETERS = [{**PARAMETERS[0], "name": "pixel_key", "description": "the advertiser's pixel key"}, *PARAMETERS[1:]]
 Refused = Callable[[list[Any]], Awaitable[None]]
 
 
@@ -60,8 +46,8 @@ def routes(desk: Desk) -> APIRouter:
     """`/postback`, `/pixel.gif` and `/postback/status`."""
     router = APIRouter(tags=["postbacks"])
 
-    @router.get("/postback", openapi_extra={"parameters": PARAMETERS})
-    @router.post("/postback", openapi_extra={"parameters": PARAMETERS})
+    @router.get("/postback", openapi_extra=described(), responses=ANSWERS)
+    @router.post("/postback", openapi_extra=with_body(), responses=ANSWERS)
     async def receive_postback(request: Request) -> Response:
         """What a store reports of an order: parameters in the query, a form or JSON.
 
@@ -83,8 +69,8 @@ def routes(desk: Desk) -> APIRouter:
             desk.metrics.postbacks.labels("rejected").inc()
             raise
 
-    @router.get("/pixel.gif", openapi_extra={"parameters": PIXEL_PARAMETERS})
-    @router.post("/pixel.gif", openapi_extra={"parameters": PIXEL_PARAMETERS})
+    @router.get("/pixel.gif", openapi_extra=described("pixel_key"), response_class=Response, responses=GIF_ANSWER)
+    @router.post("/pixel.gif", openapi_extra=with_body("pixel_key"), response_class=Response, responses=GIF_ANSWER)
     async def pixel(request: Request) -> Response:
         """The same with the public `pixel_key`; also what `navigator.sendBeacon` posts. Always a 1×1 GIF, whatever becomes of it."""
         await _pixel(desk, request)
@@ -94,7 +80,7 @@ def routes(desk: Desk) -> APIRouter:
     async def look_at_pixel() -> Response:
         return _gif()  # link checkers look; that is no conversion
 
-    @router.get("/postback/status")
+    @router.get("/postback/status", openapi_extra={"parameters": query(only=("token", "txid"))}, responses=STATUS_ANSWERS)
     async def status(request: Request) -> Response:
         """The verdict on an order in one word, its conversions, and its last 100 postbacks, newest first."""
         parameters = request.query_params

@@ -11,9 +11,11 @@ from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
 from tracker.api.answers import answer, problem
 from tracker.api.clients import client_address, is_within
+from tracker.api.document import refusals
 from tracker.api.metrics import Metrics
 from tracker.settings import Settings
 
+EXPOSITION = refusals(_404="Not for this address") | {200: {"description": "Prometheus text", "content": {"text/plain": {}}}}
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
 h2{margin:2rem 0 .5rem;border-bottom:1px solid #d0d7de}
@@ -34,12 +36,12 @@ def routes(database: Database, conversions: Conversions, metrics: Metrics, setti
         return answer({"status": "ok"})
 
     @router.head("/readyz", include_in_schema=False)
-    @router.get("/readyz")
+    @router.get("/readyz", responses={503: {"description": "PostgreSQL cannot be reached, or has another schema"}})
     async def readyz() -> Response:
         ready = await database.is_ready()
         return answer({"status": "ready" if ready else "not ready", "postgresql": ready}, 200 if ready else 503)
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=Response, responses=EXPOSITION)
     async def exposition(request: Request) -> Response:
         if not is_within(client_address(request, settings.trusted_proxies), settings.metrics_allow):
             return problem(404, "not_found", "Not found")
@@ -77,9 +79,13 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     required = schema.get("required", ())
     rows = [(item["name"], item["in"], item.get("description", "")) for item in operation.get("parameters", [])]
     rows += [
-        (name + (" *" if name in required else ""), what.get("type", ""), what.get("description", ""))
+        (name + (" *" if name in required else ""), _type(what), what.get("description", ""))
         for name, what in schema.get("properties", {}).items()
     ]
     table = "".join(f"<tr><td><code>{escape(a)}</code></td><td>{escape(b)}</td><td>{escape(c)}</td></tr>" for a, b, c in rows)
     heading = f"<b>{escape(method.upper())}</b> <code>{escape(path)}</code> {escape(operation.get('summary', ''))}"
     return f"<details><summary>{heading}</summary><table>{table or '<tr><td>no parameters</td></tr>'}</table></details>"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    return " or ".join(str(one.get("type", "")) for one in schema.get("anyOf", [schema]))

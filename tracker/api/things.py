@@ -1,46 +1,31 @@
 """Advertisers, campaigns, partners, links, aliases, coupons, goals, tracking hosts, and API keys: create, list, show, change."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from tracker.adapters.postgres_programme import Programme
-from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens
+from tracker.adapters.postgres_programme_keys import ROLES, Keys, PostbackTokens
 from tracker.api.answers import answer, paging, read_json
+from tracker.api.document import (
+    CAMPAIGN_PARAMETER,
+    CHANGING,
+    CURSORS,
+    EXAMPLES,
+    REFUSALS,
+    body_of,
+    body_of_thing,
+    one_or_many,
+)
 from tracker.errors import RejectedInput
-from tracker.programme import COUPON, GOAL, LINK, THINGS, Thing
+from tracker.programme import COUPON, GOAL, LINK, LINKS_MAX, THINGS, Thing
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-CURSORS = [
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
-    {"name": "cursor", "in": "query", "schema": {"type": "string"}},
-]
-
-
-CAMPAIGN_PARAMETER = {
-    "name": "campaign",
-    "in": "query",
-    "schema": {"type": "string"},
-    "description": "slug; where several have the same name",
-}
-
-
-def body_of(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
-    """OpenAPI description of a JSON body."""
-    schema = {"type": "object", "properties": properties, **({"required": required} if required else {})}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def _body(thing: Thing, *, changing: bool) -> dict[str, Any]:
-    fields = [item for item in thing.fields if not (changing and item.fixed)]
-    required = [item.name for item in fields if item.required and not changing]
-    return body_of({item.name: item.schema | ({"description": item.help} if item.help else {}) for item in fields}, required)
 
 
 def routes(programme: Programme, keys: Keys, tokens: PostbackTokens) -> APIRouter:
     """Routes of all things of the programme."""
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", responses=REFUSALS)
     _add_tokens(router, tokens)
     for thing in THINGS.values():
         _add(router, programme, thing)
@@ -49,6 +34,8 @@ def routes(programme: Programme, keys: Keys, tokens: PostbackTokens) -> APIRoute
 
 
 def _add(router: APIRouter, programme: Programme, thing: Thing) -> None:
+    named = Path(description=f"its {thing.key}, or its number", examples=[EXAMPLES.get(thing.plural, {}).get(thing.key, "1")])
+
     async def create(request: Request) -> Response:
         body, actor = await read_json(request), request.state.actor.name
         if isinstance(body, list):
@@ -62,35 +49,39 @@ def _add(router: APIRouter, programme: Programme, thing: Thing) -> None:
         advertiser = request.state.actor.advertiser_id
         return answer(await programme.listed(thing, limit=limit, cursor=cursor, filters=filters, advertiser_id=advertiser))
 
-    async def show(request: Request, key: str) -> Response:
+    async def show(request: Request, key: str = named) -> Response:
         advertiser, campaign = request.state.actor.advertiser_id, request.query_params.get("campaign")
         return answer(await programme.get(thing, key, advertiser_id=advertiser, campaign=campaign))
 
-    async def edit(request: Request, key: str) -> Response:
+    async def edit(request: Request, key: str = named) -> Response:
         body = await read_json(request)
         campaign = request.query_params.get("campaign")
         return answer(await programme.edit(thing, key, body, request.state.actor.name, campaign=campaign))
 
     path, tags = f"/{thing.plural}", [thing.plural]
     one = f"{path}/{{key}}"
-    new, changed = _body(thing, changing=False), _body(thing, changing=True)
-    router.post(path, status_code=201, openapi_extra=new, name=f"create {thing.name}", tags=[*tags])(create)
+    new, changed = body_of_thing(thing, changing=False), body_of_thing(thing, changing=True)
+    if thing is LINK:
+        new = one_or_many(new, LINKS_MAX)
+    router.post(path, status_code=201, openapi_extra=new, responses=CHANGING, name=f"create {thing.name}", tags=[*tags])(create)
     router.get(path, openapi_extra={"parameters": CURSORS}, name=f"list {thing.plural}", tags=[*tags])(listed)
     which = {"parameters": [CAMPAIGN_PARAMETER]} if thing in (COUPON, GOAL) else {}
     router.get(one, openapi_extra=which, name=f"show {thing.name}", tags=[*tags])(show)
-    router.patch(one, openapi_extra=changed | which, name=f"change {thing.name}", tags=[*tags])(edit)
+    router.patch(one, openapi_extra=changed | which, responses=CHANGING, name=f"change {thing.name}", tags=[*tags])(edit)
 
 
 def _add_tokens(router: APIRouter, tokens: PostbackTokens) -> None:
-    @router.post("/advertisers/{slug}/rotate-token", status_code=201, tags=["advertisers"])
-    async def rotate_token(request: Request, slug: str) -> Response:
+    named = Path(examples=["shop"])
+
+    @router.post("/advertisers/{slug}/rotate-token", status_code=201, tags=["advertisers"], responses=CHANGING)
+    async def rotate_token(request: Request, slug: str = named) -> Response:
         """A second postback token, shown this once; the one before stays valid until it is revoked."""
         return answer(await tokens.rotate(slug, request.state.actor.name), 201)
 
-    slot_of = body_of({"slot": {"type": "integer", "enum": [1, 2]}}, ["slot"])
+    slot_of = body_of({"slot": {"type": "integer", "enum": [1, 2]}}, ["slot"], example={"slot": 1})
 
-    @router.post("/advertisers/{slug}/revoke-token", tags=["advertisers"], openapi_extra=slot_of)
-    async def revoke_token(request: Request, slug: str) -> Response:
+    @router.post("/advertisers/{slug}/revoke-token", tags=["advertisers"], openapi_extra=slot_of, responses=CHANGING)
+    async def revoke_token(request: Request, slug: str = named) -> Response:
         """End the postback token in a slot, within 2 seconds; never the last one."""
         body = await read_json(request)
         slot = body.get("slot") if isinstance(body, dict) else None
@@ -100,9 +91,18 @@ def _add_tokens(router: APIRouter, tokens: PostbackTokens) -> None:
 
 
 def _add_keys(router: APIRouter, keys: Keys) -> None:
-    text = {"type": "string"}
+    text, nothing = {"type": "string"}, {"type": "null"}
+    new = body_of(
+        {
+            "role": {"type": "string", "enum": list(ROLES)},
+            "advertiser": {"anyOf": [text, nothing], "description": "its slug, for the role advertiser"},
+            "name": text,
+        },
+        ["role"],
+        example={"role": "viewer", "name": "dashboard", "advertiser": None},
+    )
 
-    @router.post("/keys", status_code=201, tags=["keys"], openapi_extra=body_of({"role": text, "advertiser": text, "name": text}, ["role"]))
+    @router.post("/keys", status_code=201, tags=["keys"], openapi_extra=new, responses=CHANGING)
     async def create_key(request: Request) -> Response:
         body = await read_json(request)
         if not isinstance(body, dict) or not all(isinstance(body.get(name, ""), str | None) for name in ("role", "advertiser", "name")):
@@ -117,5 +117,5 @@ def _add_keys(router: APIRouter, keys: Keys) -> None:
         return answer({"items": await keys.listed(), "next_cursor": None})
 
     @router.post("/keys/{number}/revoke", tags=["keys"])
-    async def revoke_key(request: Request, number: str) -> Response:
+    async def revoke_key(request: Request, number: str = Path(examples=["1"])) -> Response:
         return answer(await keys.revoke(number, request.state.actor.name))
