@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -13,9 +14,27 @@ import uvloop
 
 from tracker.errors import BadConfiguration
 
+log = logging.getLogger(__name__)
+
 BACKLOG = 2048
 KEEP_ALIVE_S = 5
 GRACE_S = 10
+CLOSED = "the handler is closed"  # what uvloop's RuntimeError says of a transport that the client has reset
+
+
+class _PassingOver:
+    """An ASGI application whose clients may go while they are answered: that is no error of ours, and must not fill the log."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except RuntimeError as exc:
+            if CLOSED not in str(exc):
+                raise
+            log.debug("http.client_gone")
 
 
 class _Server(uvicorn.Server):
@@ -49,7 +68,7 @@ def serve(app: Any, *, host: str, port: int, fd: int | None, name: str) -> int:
     """Serve an ASGI application until SIGTERM or SIGINT; 0 when it ended well, 1 when it could not start."""
     listener = _listen(host, port, fd, name)
     config = uvicorn.Config(
-        app,
+        _PassingOver(app),
         loop="uvloop",
         http="httptools",
         ws="none",
