@@ -19,12 +19,12 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tracker import redis_address
 from tracker.data_dir import DataDir
 from tracker.domain.macros import unknown_macros
 from tracker.errors import BadConfiguration
@@ -81,7 +81,9 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = Field(None, description="PostgreSQL ≥ 15, as a libpq URL. Empty: the embedded server")
     redis_url: SecretStr | None = Field(
-        None, description="Redis ≥ 7.0 or Valkey: `redis://`, `rediss://`, `unix://`. Empty: the embedded server"
+        None,
+        description="Redis ≥ 7.0 or Valkey: `redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://h1,h2`, "
+        "`redis+sentinel://h1,h2/master/0`; see deploy/redis. Empty: the embedded server",
     )
     data_dir: str = Field(".turnout", description="Journals, route table, embedded servers. Must be on a local disk")
     host: str = Field("127.0.0.1", description="Address the redirector, the tracker and the worker metrics listen on")
@@ -145,12 +147,12 @@ class Settings(BaseSettings):
             raise ValueError(f"has the unknown macro {{{unknown[0]}}}; macros are those of redirector/README.md")
         return value
 
-    @field_validator("database_url", "redis_url")
+    @field_validator("database_url")
     @classmethod
-    def _is_a_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _is_a_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        schemes = ("postgresql", "postgres") if info.field_name == "database_url" else ("redis", "rediss", "unix")
+        schemes = ("postgresql", "postgres")
         try:
             parts = urlsplit(value.get_secret_value())
             parts.port  # noqa: B018 - reading it is the check
@@ -158,6 +160,13 @@ class Settings(BaseSettings):
             raise ValueError("is no URL: its host or port cannot be read") from None
         if parts.scheme not in schemes:
             raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            redis_address.parse(value.get_secret_value())
         return value
 
     @field_validator("node")

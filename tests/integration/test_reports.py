@@ -363,13 +363,13 @@ async def test_without_postgresql_a_report_is_a_503(tmp_path: Path) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_report_that_postgresql_does_not_finish_is_a_503(reports: Reports) -> None:
+async def test_a_report_that_postgresql_does_not_finish_is_a_503(reports: Reports, tmp_path: Path) -> None:
     connection = await asyncpg.connect(reports.dsn)
     try:
         name = await connection.fetchval("SELECT current_database()")
         await connection.execute(f"ALTER DATABASE {name} SET statement_timeout = '200ms'")
         await connection.execute("SET statement_timeout = 0; BEGIN; LOCK TABLE clicks IN ACCESS EXCLUSIVE MODE")
-        settings = Settings(database_url=reports.dsn, data_dir="/nonexistent", admin_key=ADMIN_KEY, _env_file=None)
+        settings = Settings(database_url=reports.dsn, data_dir=str(tmp_path), admin_key=ADMIN_KEY, _env_file=None)
         app = create(settings)
         transport = httpx.ASGITransport(app)
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://tracker") as client:

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from tracker.adapters import partitions
 from tracker.adapters.postgres_session import PostgresSession
 from tracker.adapters.redis_connection import RedisConnection
+from tracker.adapters.redis_topology import Server
 from tracker.data_dir import DataDir
 from tracker.errors import StoreUnavailable, StreamUnavailable
 
@@ -106,19 +107,37 @@ def _partitions(found: partitions.Layout, edge_rows: int) -> list[Check]:
 
 
 async def _redis(url: str, *, is_embedded: bool) -> list[Check]:
-    redis = RedisConnection(url)
+    """The checks of each server there is: of a cluster or behind sentinels, their names say where."""
+    asked = RedisConnection(url)
+    try:
+        servers = await asked.servers()
+    except StreamUnavailable as exc:
+        return [_redis_away("", exc)]
+    finally:
+        await asked.drop()
+    found = await asyncio.gather(*(_redis_server(server, is_embedded=is_embedded) for server in servers))
+    return [check for checks in found for check in checks]
+
+
+def _redis_away(where: str, exc: StreamUnavailable) -> Check:
+    return Check(f"Redis{where}", "fail", str(exc), "start it, or correct TURNOUT_REDIS_URL; until then clicks wait in the journals")
+
+
+async def _redis_server(server: Server, *, is_embedded: bool) -> list[Check]:
+    redis, where = RedisConnection(server.url), f" at {server.name}" if server.name else ""
     try:
         info = (await redis.command("INFO", "server")).decode()
         version = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("redis_version:")), "0")
         sent, (seconds, micros), received = time.time(), await redis.command("TIME"), time.time()
+        is_new = tuple(map(int, version.split(".")[:2])) >= REDIS_LEAST
         checks = [
-            _check("Redis version", tuple(map(int, version.split(".")[:2])) >= REDIS_LEAST, version, "use Redis 7.0 or newer, or Valkey"),
-            _clock("Redis", int(seconds) + int(micros) / 1e6 - (sent + received) / 2),
+            _check(f"Redis version{where}", is_new, version, "use Redis 7.0 or newer, or Valkey"),
+            _clock(f"Redis{where}", int(seconds) + int(micros) / 1e6 - (sent + received) / 2),
         ]
         told = await _told_by_info(redis) | (EMBEDDED if is_embedded else {})
-        return checks + [await _redis_setting(redis, told, *expected) for expected in REDIS_SETTINGS]
+        return checks + [await _redis_setting(redis, where, told, *expected) for expected in REDIS_SETTINGS]
     except StreamUnavailable as exc:
-        return [Check("Redis", "fail", str(exc), "start it, or correct TURNOUT_REDIS_URL; until then clicks wait in the journals")]
+        return [_redis_away(where, exc)]
     finally:
         await redis.drop()
 
@@ -147,18 +166,18 @@ async def _told_by_info(redis: RedisConnection) -> dict[str, str]:
 
 
 async def _redis_setting(
-    redis: RedisConnection, told: dict[str, str], name: str, is_good: Callable[[str], bool], bad: Result, advice: str
+    redis: RedisConnection, where: str, told: dict[str, str], name: str, is_good: Callable[[str], bool], bad: Result, advice: str
 ) -> Check:
     try:
         answer: list[Any] = await redis.command("CONFIG", "GET", name)
     except (ResponseError, StreamUnavailable):
         answer = []  # renamed or forbidden, as by many hosters
     if len(answer) < 2 and name in told:
-        return _check(f"Redis {name}", is_good(told[name]), told[name], advice, bad=bad)
+        return _check(f"Redis {name}{where}", is_good(told[name]), told[name], advice, bad=bad)
     if len(answer) < 2:
-        return Check(f"Redis {name}", "unknown", "CONFIG is not allowed", f"cannot tell; see to it yourself: {advice}")
+        return Check(f"Redis {name}{where}", "unknown", "CONFIG is not allowed", f"cannot tell; see to it yourself: {advice}")
     value = answer[1].decode()
-    return _check(f"Redis {name}", is_good(value), value, advice, bad=bad)
+    return _check(f"Redis {name}{where}", is_good(value), value, advice, bad=bad)
 
 
 def _clock(server: str, offset_s: float) -> Check:

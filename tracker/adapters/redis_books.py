@@ -12,19 +12,17 @@ from tracker.wire import BOOTS_KEY, COVERED_KEY, COVERED_TTL_S, REPORT_KEY, Cove
 PAGE = 200  # stream entries a look; at 64 KB each some 13 MB
 # An older reading never replaces a newer one of the same PostgreSQL: a decrease would make a node ship again for nothing.
 PUBLISH = """
-for n, key in ipairs(KEYS) do
-    local old = redis.call('GET', key)
-    local known = old and cjson.decode(old)
-    local new = cjson.decode(ARGV[n + 1])
-    if not known or known.system_id ~= new.system_id or known.timeline ~= new.timeline or known.at_ms <= new.at_ms then
-        redis.call('SET', key, ARGV[n + 1], 'EX', ARGV[1])
-    end
+local old = redis.call('GET', KEYS[1])
+local known = old and cjson.decode(old)
+local new = cjson.decode(ARGV[2])
+if not known or known.system_id ~= new.system_id or known.timeline ~= new.timeline or known.at_ms <= new.at_ms then
+    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[1])
 end
 """
 
 
 class BookBoard:
-    """The books in Redis, over one connection; for one task at a time. All methods raise StreamUnavailable on an outage."""
+    """The books in Redis, over one connection a server; for one task at a time. All methods raise StreamUnavailable on an outage."""
 
     def __init__(self, url: str) -> None:
         self._redis = RedisConnection(url)
@@ -40,18 +38,18 @@ class BookBoard:
 
     async def reports(self, boots: list[bytes]) -> dict[bytes, NodeReport]:
         """The reports there are of `boots`; damaged ones are passed over."""
-        if not boots:
-            return {}
-        texts = await self._redis.command("MGET", *(REPORT_KEY.format(boot=boot.hex()) for boot in boots))
+        texts = await self._redis.each([("GET", REPORT_KEY.format(boot=boot.hex())) for boot in boots], what="read reports")
         found = {boot: _report(text) for boot, text in zip(boots, texts, strict=True) if text}
         return {boot: report for boot, report in found.items() if report}
 
     async def publish(self, states: dict[bytes, CoveredState]) -> None:
         """Make `states` known to the nodes."""
-        if states:
-            keys = [COVERED_KEY.format(boot=boot.hex()) for boot in states]
-            texts = [report_encoder.encode(state) for state in states.values()]
-            await self._redis.command("EVAL", PUBLISH, len(keys), *keys, COVERED_TTL_S, *texts, what="publish covered")
+        # One key a call: in a cluster they lie on several servers.
+        calls = [
+            ("EVAL", PUBLISH, 1, COVERED_KEY.format(boot=boot.hex()), COVERED_TTL_S, report_encoder.encode(state))
+            for boot, state in states.items()
+        ]
+        await self._redis.each(calls, what="publish covered")
 
     async def entries(self, key: str) -> list[Entry]:
         """Every entry of a stream, without its payload, page by page; damaged ones are passed over."""

@@ -145,7 +145,7 @@ class Trimmer:
     async def oldest_age_s(self) -> float:
         """Age of the oldest entry that is unread or unacked, by the server's clock; 0 when there is none."""
         bound = await self.bound()
-        seconds, _ = await self._redis.command("TIME")
+        seconds, _ = await self._redis.command("TIME", near=self._key)
         for id_, _ in await self._redis.command("XRANGE", self._key, bound or "-", "+", "COUNT", 2):
             if not await self._is_done(id_):
                 return max(0.0, int(seconds) - _id(id_)[0] / 1000)

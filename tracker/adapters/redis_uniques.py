@@ -56,13 +56,13 @@ class Uniques:
     async def _call(self, key: str, ends_at: int, packed: bytes) -> bytes:
         for _ in range(2):
             if self._sha is None:
-                self._sha = await self._redis.command("SCRIPT", "LOAD", DECIDE)
+                self._sha = await self._redis.command("SCRIPT", "LOAD", DECIDE, near=key)
             try:
                 return bytes(await self._redis.command("EVALSHA", self._sha, 1, key, ends_at, packed, what="unique clicks"))
             except ResponseError as exc:
                 if "NOSCRIPT" not in str(exc) and not type(exc).__name__.startswith("NoScript"):
                     raise
-                self._sha = None  # the server was restarted
+                self._sha = None  # the server was restarted, or the key is another server's
         raise StreamUnavailable("redis: a script is gone as soon as it is loaded")
 
     async def close(self) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 
 import asyncpg
-import redis.asyncio
-from redis.exceptions import RedisError
 
-from tracker.errors import BadConfiguration
+from tracker.adapters.redis_connection import RedisConnection
+from tracker.errors import BadConfiguration, StreamUnavailable
+from tracker.wire import BOOTS_KEY
 
 TIMEOUT_S = 5.0
 
@@ -26,20 +26,28 @@ async def check_postgres(url: str) -> None:
 
 
 async def check_redis(url: str) -> None:
-    """PING once. BadConfiguration as in `check_postgres`."""
+    """Ask once what kind of server it is. BadConfiguration as in `check_postgres`, and when the URL is of another form than the server."""
     try:
-        client = redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+        connection = RedisConnection(url)
     except ValueError as exc:
-        raise BadConfiguration("TURNOUT_REDIS_URL is not a URL such as redis://:password@host:6379/0, rediss://… or unix:///path") from exc
+        raise BadConfiguration(f"TURNOUT_REDIS_URL {exc}") from exc
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            await client.ping()
+            info: bytes = await connection.command("INFO", "server", near=BOOTS_KEY)
     except TimeoutError as exc:
         raise _unreachable("REDIS_URL", "Redis", f"no answer within {TIMEOUT_S:.0f} s") from exc
-    except (OSError, RedisError) as exc:
+    except StreamUnavailable as exc:
         raise _unreachable("REDIS_URL", "Redis", str(exc)) from exc
     finally:
-        await client.aclose()
+        await connection.drop()
+    _check_form(url, info.decode(errors="replace"))
+
+
+def _check_form(url: str, info: str) -> None:
+    modes = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith(("redis_mode:", "server_mode:"))]
+    for mode in ("cluster", "sentinel"):
+        if mode in modes and f"+{mode}://" not in url:
+            raise BadConfiguration(f"TURNOUT_REDIS_URL names a server that runs as {mode}: write redis+{mode}://… or rediss+{mode}://…")
 
 
 def _unreachable(setting: str, server: str, reason: str) -> BadConfiguration:

@@ -1,21 +1,18 @@
 """The shipper's connection to Redis/Valkey: one command at a time, short timeouts, no silent retries."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from tracker import wire
+from tracker.adapters.redis_connection import RedisConnection
+from tracker.adapters.redis_topology import CONNECT_TIMEOUT_S
 from tracker.errors import StreamUnavailable
 
 T = TypeVar("T")
-CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
 
 
@@ -49,105 +46,82 @@ class StreamPosition:
 
 
 class StreamLink:
-    """Raises StreamUnavailable for everything that goes wrong; `reset` then throws the connection away."""
+    """Raises StreamUnavailable for everything that goes wrong; `reset` then throws the connections away."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._client: Any = None  # redis-py types only half of its commands
-
-    def _connected(self) -> Any:
-        if self._client is None:
-            self._client = redis.Redis.from_url(
-                self._url,
-                socket_timeout=COMMAND_TIMEOUT_S,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                single_connection_client=True,
-            )
-        return self._client
+        self._redis = RedisConnection(url, answer_timeout_s=COMMAND_TIMEOUT_S)
 
     async def reset(self) -> None:
-        """Forget the connection; the next command makes a new one."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await client.aclose()
-
-    async def _ask(self, command: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S + CONNECT_TIMEOUT_S):
-                return await command
-        except (RedisError, OSError, TimeoutError) as exc:
-            raise StreamUnavailable(f"redis: {type(exc).__name__}: {exc}") from exc
+        """Forget the connections; the next command asks anew for the stream's server, and makes new ones."""
+        await self._redis.drop()
 
     async def append(self, key: str, fields: dict[bytes, bytes]) -> bytes:
         """XADD; the id it was given. After StreamUnavailable it may or may not be there."""
         parts = [part for pair in fields.items() for part in pair]
-        return await self._ask(self._connected().execute_command("XADD", key, "*", *parts))
+        return bytes(await _in_time(self._redis.command("XADD", key, "*", *parts)))
 
     async def report(self, report: wire.NodeReport) -> None:
         """Say what this process holds of a boot, and that the boot was heard of."""
-        client = self._connected()
-        await self._ask(client.set(wire.REPORT_KEY.format(boot=report.boot), wire.report_encoder.encode(report), ex=wire.REPORT_TTL_S))
-        await self._ask(client.zadd(wire.BOOTS_KEY, {f"{report.kind}:{report.boot}": report.at_ms / 1000}))
-        await self._ask(client.expire(wire.BOOTS_KEY, wire.BOOTS_TTL_S))
+        text = wire.report_encoder.encode(report)
+        calls: list[tuple[Any, ...]] = [
+            ("SET", wire.REPORT_KEY.format(boot=report.boot), text, "EX", wire.REPORT_TTL_S),
+            ("ZADD", wire.BOOTS_KEY, report.at_ms / 1000, f"{report.kind}:{report.boot}"),
+            ("EXPIRE", wire.BOOTS_KEY, wire.BOOTS_TTL_S),
+        ]
+        await _in_time(self._redis.each(calls, what="report"))
 
     async def covered(self, boot: bytes) -> wire.CoveredState | None:
         """What a writer published of PostgreSQL's books for this boot; None: nothing of late."""
-        data = await self._ask(self._connected().get(wire.COVERED_KEY.format(boot=boot.hex())))
-        return wire.covered_decoder.decode(data) if data else None
+        text = await _in_time(self._redis.command("GET", wire.COVERED_KEY.format(boot=boot.hex())))
+        return wire.covered_decoder.decode(text) if text else None
 
     async def position(self, key: str) -> StreamPosition:
-        """Where the stream stands now."""
-        client = self._connected()
-        info = await self._ask(client.info("server"))
-        run_id = str(info["run_id"]).encode()
+        """Where the stream stands now, and on which server."""
+        run_id = _run_id(await _in_time(self._redis.command("INFO", "server", near=key)))
         try:
             # last-delivered before pending: an entry taken between the two is then not mistaken for an acked one
-            groups = await self._raw_ask(client.execute_command("XINFO", "GROUPS", key))
-            stream = await self._raw_ask(client.execute_command("XINFO", "STREAM", key))
-        except ResponseError:  # no such key
+            groups = await self._of_stream("XINFO", "GROUPS", key)
+            stream = _named(await self._of_stream("XINFO", "STREAM", key))
+            delivered = next((group[b"last-delivered-id"] for group in map(_named, groups) if group[b"name"] == wire.GROUP.encode()), None)
+            pending = await self._of_stream("XPENDING", key, wire.GROUP) if delivered else None
+        except _NoStream:
             return StreamPosition(run_id, None, 0, None, None)
-        delivered = _named(groups, wire.GROUP)
-        pending = await self._raw_ask(client.execute_command("XPENDING", key, wire.GROUP)) if delivered else None
-        added = int(_field(stream, "entries-added") or 0)
-        return StreamPosition(run_id, _bytes(_field(stream, "last-generated-id")), added, _key(delivered), _key(_oldest(pending)))
+        oldest = pending[1] if pending else None
+        return StreamPosition(run_id, stream[b"last-generated-id"], int(stream.get(b"entries-added") or 0), _key(delivered), _key(oldest))
 
-    async def _raw_ask(self, command: Awaitable[Any]) -> Any:
+    async def _of_stream(self, *arguments: Any) -> Any:
         try:
-            return await self._ask(command)
+            return await _in_time(self._redis.command(*arguments))
         except StreamUnavailable as exc:
             if isinstance(exc.__cause__, ResponseError) and str(exc.__cause__).startswith(("no such key", "NOGROUP")):
-                raise exc.__cause__ from exc
+                raise _NoStream from exc
             raise
 
     async def now_ms(self) -> int:
-        """The server's clock."""
-        seconds, micros = await self._ask(self._connected().time())
+        """The clock of the server that knows when a boot was heard of."""
+        seconds, micros = await _in_time(self._redis.command("TIME", near=wire.BOOTS_KEY))
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def _field(answer: Any, name: str) -> Any:
-    """A field of an XINFO answer, whichever of its shapes the client gives (flat list or dict, bytes or text)."""
-    pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=False)
-    return next((value for key, value in pairs if key in (name, name.encode())), None)
+class _NoStream(Exception):
+    """There is no such stream, or no such group."""
 
 
-def _named(groups: Any, name: str) -> bytes | None:
-    """The last-delivered id of a group; None when there is no such group."""
-    for group in groups:
-        if _field(group, "name") in (name, name.encode()):
-            return _bytes(_field(group, "last-delivered-id"))
-    return None
+async def _in_time(command: Awaitable[T]) -> T:
+    """The answer, or StreamUnavailable: to the shipper even a command that the server finds wrong is an outage, for visitors wait."""
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT_S + CONNECT_TIMEOUT_S):
+            return await command
+    except (ResponseError, TimeoutError) as exc:
+        raise StreamUnavailable(f"redis: {type(exc).__name__}: {exc}") from exc
 
 
-def _oldest(pending: Any) -> bytes | None:
-    return _bytes(pending.get("min") if isinstance(pending, dict) else (pending[1] if pending else None))
+def _run_id(info: bytes) -> bytes:
+    return next((line.partition(b":")[2].strip() for line in info.splitlines() if line.startswith(b"run_id:")), b"")
 
 
-def _bytes(text: Any) -> bytes | None:
-    return text if isinstance(text, bytes) or text is None else str(text).encode()
+def _named(flat: list[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _key(stream_id: bytes | None) -> tuple[int, int] | None:
