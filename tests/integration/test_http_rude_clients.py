@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.pipeline import Pipeline, make_programme
 from tests.wait import wait_until_sync
-from tracker.adapters import http_server
+from tracker.adapters import http_server, transports
 
 pytestmark = pytest.mark.integration
 REQUEST = b"GET /c/l1 HTTP/1.1\r\nHost: go.example\r\nUser-Agent: Mozilla/5.0 Firefox/140.0\r\n\r\n"
@@ -61,6 +61,6 @@ async def test_only_the_going_of_a_client_is_passed_over():
 
         return http_server._PassingOver(app)
 
-    await failing(f"unable to perform operation on <TCPTransport>; {http_server.CLOSED}")({}, None, None)
+    await failing(f"unable to perform operation on <TCPTransport>; {transports.CLOSED}")({}, None, None)
     with pytest.raises(RuntimeError, match="a bug"):
         await failing("a bug")({}, None, None)

@@ -22,12 +22,22 @@ DAY = timedelta(days=1)
     ],
 )
 def test_both_ends_of_the_window_earn(age: timedelta, earns: bool) -> None:
-    assert attribution.is_in_window(AT - age, AT, 30 * DAY) is earns
+    assert attribution.is_in_window(AT - age, AT, 30 * DAY, received_at=AT + DAY) is earns
 
 
 def test_a_window_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
-        attribution.is_in_window(AT, AT, timedelta(0))
+        attribution.is_in_window(AT, AT, timedelta(0), received_at=AT)
+
+
+@pytest.mark.parametrize(
+    ("happened_before_heard", "earns"), [(timedelta(0), True), (timedelta(hours=1), True), (30 * DAY, True), (31 * DAY, False)]
+)
+def test_a_click_from_a_clock_that_is_ahead_earns_all_the_same(happened_before_heard, earns):
+    heard_at = AT
+    clicked_at = heard_at + timedelta(hours=2)
+    found = attribution.is_in_window(clicked_at, heard_at - happened_before_heard, 30 * DAY, received_at=heard_at)
+    assert found is earns
 
 
 def test_a_stated_status_moves_along_the_lifecycle_and_taking_back_is_one_wish() -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tracker.domain import money
-from tracker.domain.postback import Advertiser, InvalidPostback, Postback, from_row, read
+from tracker.domain.postback import Advertiser, InvalidPostback, Postback, advertiser_of, from_row, read
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SHOP = Advertiser(1, "shop", "EUR")
@@ -131,3 +131,10 @@ def test_a_row_becomes_the_postback_that_it_was() -> None:
 
     found = a_postback(amount="3", currency="usd")
     assert from_row(dataclasses.asdict(found) | {"another_column": 1}) == found
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"), [({}, "pending"), ({"pixel_status": "approved"}, "approved"), ({"pixel_status": "x"}, "pending")]
+)
+def test_an_advertisers_settings_say_what_a_pixel_makes(settings, status):
+    assert advertiser_of(7, "shop", "EUR", settings) == Advertiser(7, "shop", "EUR", status)

@@ -3,9 +3,10 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from tracker.adapters.redis_topology import Server
 from tracker.data_dir import DataDir
 from tracker.errors import StoreUnavailable, StreamUnavailable
 
+Network = IPv4Network | IPv6Network
 Result = Literal["ok", "warn", "fail", "unknown"]
 TIMEOUT_S = 10.0
 POSTGRES_LEAST = 150000
@@ -50,12 +52,13 @@ def _check(name: str, is_good: bool, found: object, advice: str, *, bad: Result 
     return Check(name, "ok" if is_good else bad, str(found), "" if is_good else advice)
 
 
-async def examine(dsn: str, redis_url: str, directory: Path) -> list[Check]:
+async def examine(dsn: str, redis_url: str, directory: Path, *, host: str = "127.0.0.1", trusted: Sequence[Network] = ()) -> list[Check]:
     """All checks; a server that cannot be reached is one failed check in place of its own."""
     return [
         *await _postgres(dsn),
         *await _redis(redis_url, is_embedded=redis_url == DataDir.at(directory).embedded_redis_url),
         *await asyncio.to_thread(_machine, directory),
+        _proxies(host, trusted),
     ]
 
 
@@ -178,6 +181,15 @@ async def _redis_setting(
         return Check(f"Redis {name}{where}", "unknown", "CONFIG is not allowed", f"cannot tell; see to it yourself: {advice}")
     value = answer[1].decode()
     return _check(f"Redis {name}{where}", is_good(value), value, advice, bad=bad)
+
+
+def _proxies(host: str, trusted: Sequence[Network]) -> Check:
+    """Whose word is taken for where a visitor comes from."""
+    name, found = "trusted proxies", ", ".join(map(str, trusted)) or "none"
+    if any(network.prefixlen == 0 for network in trusted):
+        return Check(name, "fail", found, "name your proxies in TURNOUT_TRUSTED_PROXIES and nobody else: now anybody can forge an address")
+    advice = "if a proxy stands in front, name it in TURNOUT_TRUSTED_PROXIES: else all visitors have its address"
+    return _check(name, bool(trusted) or host in ("127.0.0.1", "::1", "localhost"), found, advice, bad="warn")
 
 
 def _clock(server: str, offset_s: float) -> Check:

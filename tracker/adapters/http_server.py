@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from tracker.adapters.transports import is_gone
 from tracker.errors import BadConfiguration
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 KEEP_ALIVE_S = 5
 GRACE_S = 10
-CLOSED = "the handler is closed"  # what uvloop's RuntimeError says of a transport that the client has reset
 
 
 class _PassingOver:
@@ -32,7 +32,7 @@ class _PassingOver:
         try:
             await self._app(scope, receive, send)
         except RuntimeError as exc:
-            if CLOSED not in str(exc):
+            if not is_gone(exc):
                 raise
             log.debug("http.client_gone")
 

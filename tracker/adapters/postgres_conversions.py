@@ -110,8 +110,9 @@ async def _find(connection: Connection, postback: Postback) -> Finding:
         trace.append("the click is another advertiser's")
     elif row:
         window = timedelta(days=row["attribution_window_days"])
-        if attribution.is_in_window(row["clicked_at"], postback.converted_at, window):
-            return Finding(_source_of_click(row), [f"click inside its window of {window.days} days"])
+        if attribution.is_in_window(row["clicked_at"], postback.converted_at, window, received_at=postback.received_at):
+            ahead = ["the click's clock is ahead of ours"] if row["clicked_at"] > postback.received_at else []
+            return Finding(_source_of_click(row), [f"click inside its window of {window.days} days", *ahead])
         trace.append(f"click outside its window of {window.days} days")
     if postback.coupon:
         coupon = await connection.fetchrow(sql.COUPON, postback.advertiser_id, postback.coupon, postback.converted_at)

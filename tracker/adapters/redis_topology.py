@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
+from tracker.adapters.transports import connection_errors
 from tracker.errors import StreamUnavailable
 from tracker.redis_address import HostPort, RedisAddress
 
@@ -69,9 +70,10 @@ class Line:
     async def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
         """An answer to each command, or in its place the server's error; one round trip. After any exception it is of no more use."""
         self._is_asking = True
-        await self._connection.connect()
-        await self._connection.send_packed_command(self._connection.pack_commands(commands))
-        answers = [await self._answer() for _ in commands]
+        with connection_errors():
+            await self._connection.connect()
+            await self._connection.send_packed_command(self._connection.pack_commands(commands))
+            answers = [await self._answer() for _ in commands]
         self._is_asking = False
         return answers
 
@@ -86,13 +88,14 @@ class Line:
         if self._is_asking:
             return True
         try:
-            return bool(self._connection.is_connected and await self._connection.can_read())
+            with connection_errors():
+                return bool(self._connection.is_connected and await self._connection.can_read())
         except (RedisError, OSError):
             return True
 
     async def close(self) -> None:
         """Close it, whatever state it is in. Never fails, and takes no longer than a connect may."""
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(RedisError, OSError, TimeoutError), connection_errors():
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connection.disconnect()
 

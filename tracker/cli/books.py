@@ -72,7 +72,9 @@ async def _close(dsn: str, boot: bytes, reason: str) -> dict[str, Any] | None:
 
 def doctor(settings: Settings, as_json: bool) -> int:
     """Print what was checked and what to change; 1 when something fails, 3 when something cannot be told, else 0."""
-    checks = asyncio.run(examine(settings.dsn, settings.stream_url, settings.directory.root))
+    checks = asyncio.run(
+        examine(settings.dsn, settings.stream_url, settings.directory.root, host=settings.host, trusted=settings.trusted_proxies)
+    )
     results = {check.result for check in checks}
     if as_json:
         _print_json({"ok": not results & {"fail", "unknown"}, "checks": [check.as_dict() for check in checks]})

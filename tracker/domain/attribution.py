@@ -17,14 +17,19 @@ EARNING = frozenset(("pending", "approved"))  # statuses that are in the ledger 
 TAKEN_BACK = frozenset(("rejected", "reversed"))
 
 
-def is_in_window(clicked_at: datetime, converted_at: datetime, window: timedelta) -> bool:
+def is_in_window(clicked_at: datetime, converted_at: datetime, window: timedelta, *, received_at: datetime) -> bool:
     """Whether a click earns a conversion: aged 0 … `window`, both included; a conversion up to 5 minutes early counts as age 0.
+
+    A click later than `received_at`, when we heard of the conversion, was made before all the same: its node's clock is ahead, and
+    nobody's pay depends on that. Only the time from the conversion to our hearing of it must be within the window then.
 
     Raises:
         ValueError: `window` is not positive. A bug in the caller, not bad input.
     """
     if window <= timedelta(0):
         raise ValueError(f"attribution window must be positive, got {window}")
+    if clicked_at > received_at:
+        return received_at - converted_at <= window
     return -CLOCK_SKEW <= converted_at - clicked_at <= window
 
 
