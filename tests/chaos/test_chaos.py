@@ -32,8 +32,9 @@ def test_ninety_seconds_of_faults_lose_and_double_nothing(tmp_path):
 
 @pytest.fixture
 def short_place():
-    """A directory of this test's own whose path leaves room for the names of sockets."""
+    """A directory of this test's own whose path leaves room for the names of sockets, and that PostgreSQL's user may walk through."""
     with tempfile.TemporaryDirectory(prefix="c", dir="/tmp") as place:
+        Path(place).chmod(0o755)
         yield Path(place)
 
 
