@@ -131,7 +131,7 @@ class Settings(BaseSettings):
         0, description="Days of `clicks` that are kept; older partitions are dropped. 0: kept for ever"
     )
     outbound_allow: Networks = Field((), description="Reserved: private networks that partner postbacks, tee and look-ups may reach")
-    platforms_dir: str = Field("", description="Reserved: folder of further platform profiles")
+    platforms_dir: str = Field("", description="Folder of further platform profiles; one of the same name replaces ours")
 
     @field_validator("fallback_url", "public_url")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
-from tracker.cli import programme, reports, run, show
+from tracker.cli import platforms, programme, reports, run, show
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
@@ -23,6 +23,7 @@ key = typer.Typer(no_args_is_help=True)
 app.add_typer(serve, name="serve", help="Run one part, for real deployments.")
 app.add_typer(db, name="db", help="The database schema.")
 app.add_typer(key, name="key", help="API keys.")
+platforms.add_to(app)
 things = programme.add_to(app)
 
 
