@@ -79,6 +79,7 @@ class Installation:
             "TURNOUT_DATA_DIR": str(self.data), "TURNOUT_DATABASE_URL": database_url, "TURNOUT_REDIS_URL": redis_url,
             "TURNOUT_REDIRECTOR_PORT": str(self.ports["redirector"]), "TURNOUT_TRACKER_PORT": str(self.ports["tracker"]),
             "TURNOUT_ADMIN_KEY": ADMIN_KEY, "TURNOUT_FLOOD_LIMIT": "0", "TURNOUT_NODE": "node-1",
+            "TURNOUT_ACK_DEADLINE_MS": os.environ.get("CHAOS_ACK_DEADLINE_MS", "25"),
             "TURNOUT_FALLBACK_URL": "https://shop.example/lost", "TURNOUT_JOURNAL_SEGMENT_BYTES": "4MB",
             "TURNOUT_INTERNAL_SHARED_MEMORY": str(place.memory), "CHAOS_RUN": place.marker,
         }  # fmt: skip

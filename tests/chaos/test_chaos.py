@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAST = 6
 RUN = [sys.executable, "-m", "loadtests.chaos"]
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("TURNOUT_")}
+# No answer leaves before its click is written, however late a busy machine is: answered at the deadline and killed is a named loss.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("TURNOUT_")} | {"CHAOS_ACK_DEADLINE_MS": "0"}
 
 
 @pytest.mark.chaos
