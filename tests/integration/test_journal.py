@@ -87,7 +87,7 @@ async def publish(stream, recording_or_boot, covered, *, closed=None, stored=0, 
 
 
 async def test_every_record_is_in_the_journal_before_its_answer_and_in_the_stream_after(tmp_path, redis_url, stream):
-    recording = await started(tmp_path, redis_url)
+    recording = await started(tmp_path, redis_url, deadline_s=0.0)  # a busy machine must not answer at the deadline
     await record(recording, 1000)
     (path,) = (tmp_path / "journal/clicks/slot-0").glob("*.seg")
     reader = segment.SegmentReader(path)
@@ -106,7 +106,7 @@ async def shipped_ids_equal(stream, wanted):
 
 
 async def test_covered_segments_go_and_uncovered_ones_stay(tmp_path, redis_url, stream):
-    recording = await started(tmp_path, redis_url, keep_s=0.0, segment_bytes=10_000)
+    recording = await started(tmp_path, redis_url, keep_s=0.0, segment_bytes=10_000, deadline_s=0.0)
     for first in range(0, 1000, 100):
         await record(recording, 100, first)
     directory = tmp_path / "journal/clicks/slot-0"
@@ -120,7 +120,7 @@ async def test_covered_segments_go_and_uncovered_ones_stay(tmp_path, redis_url, 
 
 
 async def test_the_byte_limit_takes_covered_segments_only(tmp_path, redis_url, stream):
-    recording = await started(tmp_path, redis_url, max_bytes=1, segment_bytes=10_000)
+    recording = await started(tmp_path, redis_url, max_bytes=1, segment_bytes=10_000, deadline_s=0.0)
     for first in range(0, 1000, 100):
         await record(recording, 100, first)
     directory = tmp_path / "journal/clicks/slot-0"
@@ -384,7 +384,7 @@ async def test_a_journal_slower_than_the_deadline_holds_nobody_up_and_is_counted
 
 
 async def test_a_segment_whose_sync_failed_is_written_anew(tmp_path, redis_url):
-    recording = await started(tmp_path, "unix:///nowhere/at/all.sock", segment_bytes=1)
+    recording = await started(tmp_path, "unix:///nowhere/at/all.sock", segment_bytes=1, deadline_s=0.0)
     await record(recording, 100)
     path = min((tmp_path / "journal/clicks/slot-0").glob("*.seg"))
     recording.shipper.own.distrust(path)
