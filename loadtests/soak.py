@@ -151,6 +151,8 @@ def run(folder: Path, requests: int, links: int) -> dict[str, object]:
     installation = Installation(folder, links)
     try:
         process = installation.redirector()
+        burst(folder, links)  # opens what it keeps open: a segment, its connections to Redis
+        time.sleep(2)
         descriptors = process.num_fds()
         rude, sent = RudeClients(links), 0
         samples: list[tuple[int, int]] = []
