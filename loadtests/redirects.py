@@ -13,19 +13,20 @@ import os
 import platform
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
+
+import psutil
+from installation import HOST, Installation
 
 HERE = Path(__file__).parent
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 CONNECTIONS = 64
-PEER_PORT, PEER_REDIS_PORT = 8081, 6390
+PORT, PEER_PORT, PEER_REDIS_PORT = 18080, 8081, 6390
 WRK = """
 local n = 0
 request = function()
@@ -49,49 +50,9 @@ def wrk(url: str, links: int, prefix: str, seconds: int, script: Path) -> dict[s
     return figures
 
 
-class Turnout:
-    """An installation with so many links; only the redirector runs while it is measured."""
-
-    def __init__(self, directory: Path, links: int) -> None:
-        self.environment = os.environ | {
-            "TURNOUT_DATA_DIR": str(directory / "data"), "TURNOUT_REDIRECTOR_PORT": "18080", "TURNOUT_TRACKER_PORT": "18000",
-            "TURNOUT_WORKER_METRICS_PORT": "19464", "TURNOUT_FLOOD_LIMIT": "0", "TURNOUT_LOG_LEVEL": "warning",
-        }  # fmt: skip
-        self.links = links
-        self.up = subprocess.Popen([sys.executable, "-m", "tracker", "up"], env=self.environment, stdout=subprocess.PIPE, text=True)
-        if self.up.stdout.readline() != "ready\n":
-            raise RuntimeError("turnout up did not get ready")
-        self.make_links(directory)
-
-    def cli(self, *arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "tracker", *arguments], env=self.environment, check=True, stdout=subprocess.DEVNULL)
-
-    def make_links(self, directory: Path) -> None:
-        self.cli("advertiser", "add", "bench", "--currency", "EUR", "--name", "Bench")
-        self.cli("campaign", "add", "bench", "--advertiser", "bench", "--destination-url", "https://shop.example/p")
-        self.cli("partner", "add", "bench", "--name", "Bench")
-        file = directory / "links.csv"
-        with file.open("w") as out:
-            out.write("slug,partner,campaign\n")
-            out.writelines(f"c{number},bench,bench\n" for number in range(self.links))
-        self.cli("link", "import", str(file))
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen("http://127.0.0.1:18080/-/metrics") as answer:
-                if float(re.search(rb"turnout_routes_total (\S+)", answer.read())[1]) >= self.links:
-                    return
-            time.sleep(0.3)
-        raise RuntimeError("the links are not live")
-
-    def pin(self, name: str, core: str) -> None:
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if name in (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode() and "18080" in (entry / "environ").read_text():
-                    subprocess.run(["taskset", "-a", "-p", "-c", core, entry.name], check=True, stdout=subprocess.DEVNULL)
-
-    def close(self) -> None:
-        self.up.send_signal(signal.SIGTERM)
-        self.up.wait(60)
+def pin(process: psutil.Process, core: int) -> None:
+    """Keep all threads of a process on one core."""
+    subprocess.run(["taskset", "-a", "-p", "-c", str(core), str(process.pid)], check=True, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
@@ -133,14 +94,14 @@ def main() -> int:
     runs: dict[str, list[dict[str, float]]] = {"turnout": [], "peer": []}
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as folder:
         directory = Path(folder)
-        turnout = Turnout(directory, asked.links)
-        turnout.pin("serve redirector", "0")
+        turnout = Installation(directory, PORT, asked.links)
+        pin(turnout.redirector(), 0)
         try:
             with peer(asked.peer) if asked.peer else contextlib.nullcontext():
                 for _ in range(asked.rounds):
-                    runs["turnout"].append(wrk("http://127.0.0.1:18080", asked.links, "/c/c", asked.seconds, directory / "t.lua"))
+                    runs["turnout"].append(wrk(f"http://{HOST}:{PORT}", asked.links, "/c/c", asked.seconds, directory / "t.lua"))
                     if asked.peer:
-                        runs["peer"].append(wrk(f"http://127.0.0.1:{PEER_PORT}", 10_000, "/c/c", asked.seconds, directory / "p.lua"))
+                        runs["peer"].append(wrk(f"http://{HOST}:{PEER_PORT}", 10_000, "/c/c", asked.seconds, directory / "p.lua"))
         finally:
             turnout.close()
     middle = {name: median_of(found) for name, found in runs.items() if found}

@@ -16,10 +16,8 @@ loadtests/results/rolling-restart.json. Exit code 1 when a click was lost or dou
 
 import argparse
 import asyncio
-import contextlib
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -34,10 +32,11 @@ from pathlib import Path
 
 import asyncpg
 import psutil
+from installation import HOST, Installation, status, wait_for
 
 HERE = Path(__file__).parent
-HOST = "127.0.0.1"
-UP_PORT, TRACKER_PORT, WORKERS_PORT, FIRST, SECOND, ALONE, PROXY = range(18180, 18187)
+UP_PORT = 18180  # and the two after it
+FIRST, SECOND, ALONE, PROXY = range(18183, 18187)
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
 CLIENTS = 8
 NGINX = """
@@ -105,7 +104,7 @@ class Clients:
         return http.client.HTTPConnection(HOST, self._port, timeout=10)
 
     def _ask(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
-        connection.request("GET", "/c/l1", headers={"User-Agent": BROWSER, "Host": "go.example"})
+        connection.request("GET", "/c/c0", headers={"User-Agent": BROWSER, "Host": "go.example"})
         answer = connection.getresponse()
         answer.read()
         return answer
@@ -120,47 +119,19 @@ class Clients:
             return None, None
 
 
-class Installation:
-    """`turnout up`, and further redirectors on its servers."""
+class Fleet(Installation):
+    """An installation with one link, and further redirectors on its servers."""
 
-    def __init__(self, folder: Path) -> None:
-        self.environment = os.environ | {
-            "TURNOUT_DATA_DIR": str(folder / "data"), "TURNOUT_REDIRECTOR_PORT": str(UP_PORT), "TURNOUT_TRACKER_PORT": str(TRACKER_PORT),
-            "TURNOUT_WORKER_METRICS_PORT": str(WORKERS_PORT), "TURNOUT_FLOOD_LIMIT": "0", "TURNOUT_LOG_LEVEL": "error",
-        }  # fmt: skip
-        self.up = subprocess.Popen([sys.executable, "-m", "tracker", "up"], env=self.environment, stdout=subprocess.PIPE, text=True)
-        if self.up.stdout is None or self.up.stdout.readline() != "ready\n":
-            raise RuntimeError("turnout up did not get ready")
-        self.dsn = self.cli("db", "url").strip()
-        self.cli("advertiser", "add", "shop", "--currency", "EUR", "--name", "Shop")
-        self.cli("campaign", "add", "shop", "--advertiser", "shop", "--destination-url", "https://shop.example/")
-        self.cli("partner", "add", "blog", "--name", "Blog")
-        self.cli("link", "add", "l1", "--partner", "blog", "--campaign", "shop")
-        wait_for(lambda: status(UP_PORT, "/c/l1", "HEAD") == http.client.FOUND, "the link is live")
-
-    def cli(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "tracker", *arguments]
-        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
-
-    def redirector(self, port: int) -> subprocess.Popen[bytes]:
+    def start_redirector(self, port: int) -> subprocess.Popen[bytes]:
         """A redirector that binds `port` itself; returns when it is ready."""
         environment = self.environment | {"TURNOUT_REDIRECTOR_PORT": str(port)}
         process = subprocess.Popen([sys.executable, "-m", "tracker", "serve", "redirector"], env=environment)
         wait_for(lambda: status(port, "/-/readyz") == http.client.OK, f"the redirector on {port} is ready")
         return process
 
-    def own_redirector(self) -> psutil.Process:
-        """That of `turnout up`."""
-        family = psutil.Process(self.up.pid).children(recursive=True)
-        return next(process for process in family if process.cmdline()[-4:-2] == ["serve", "redirector"])
-
     def stored(self) -> list[str]:
         """The click ids of visits, as UUIDs in PostgreSQL's order."""
-        return asyncio.run(_stored(self.dsn))
-
-    def close(self) -> None:
-        self.up.send_signal(signal.SIGTERM)
-        self.up.wait(60)
+        return asyncio.run(_stored(self.cli("db", "url").strip()))
 
 
 async def _stored(dsn: str) -> list[str]:
@@ -171,29 +142,11 @@ async def _stored(dsn: str) -> list[str]:
         await connection.close()
 
 
-def status(port: int, path: str, method: str = "GET") -> int:
-    """The status of one answer; 0: none."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request(method, path, headers={"Host": "go.example"})
-        return connection.getresponse().status
-    return 0
-
-
-def wait_for(is_true: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
-    """Return when it is; RuntimeError when it never is."""
-    deadline = time.monotonic() + within_s
-    while not is_true():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {within_s} s: {what}")
-        time.sleep(0.05)
-
-
-def restart(process: subprocess.Popen[bytes], installation: Installation, port: int) -> subprocess.Popen[bytes]:
+def restart(process: subprocess.Popen[bytes], fleet: Fleet, port: int) -> subprocess.Popen[bytes]:
     """SIGTERM, the end, and a new one on the same port."""
     process.send_signal(signal.SIGTERM)
     process.wait(60)
-    return installation.redirector(port)
+    return fleet.start_redirector(port)
 
 
 def measure(name: str, port: int, rate: int, turn: Callable[[int], None], restarts: int) -> tuple[dict[str, object], list[str]]:
@@ -219,20 +172,20 @@ def measure(name: str, port: int, rate: int, turn: Callable[[int], None], restar
 
 def run(folder: Path, restarts: int, rate: int) -> dict[str, object]:
     """All three ways; the books at the end."""
-    installation = Installation(folder)
+    fleet = Fleet(folder, UP_PORT, 1)
     clicks: list[str] = []
     results: dict[str, object] = {"rate": rate}
     try:
-        pair = [installation.redirector(port) for port in (FIRST, SECOND)]
+        pair = [fleet.start_redirector(port) for port in (FIRST, SECOND)]
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, host=HOST, first=FIRST, second=SECOND, port=PROXY))
         nginx = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
-        wait_for(lambda: status(PROXY, "/c/l1", "HEAD") == http.client.FOUND, "nginx answers")
+        wait_for(lambda: status(PROXY, "/c/c0", "HEAD") == http.client.FOUND, "nginx answers")
 
         def turn_pair(number: int) -> None:
-            pair[number % 2] = restart(pair[number % 2], installation, (FIRST, SECOND)[number % 2])
+            pair[number % 2] = restart(pair[number % 2], fleet, (FIRST, SECOND)[number % 2])
 
         def turn_own(_: int) -> None:
-            old = installation.own_redirector()
+            old = fleet.redirector()
             old.terminate()
             psutil.wait_procs([old], timeout=60)
             wait_for(lambda: status(UP_PORT, "/-/readyz") == http.client.OK, "the redirector of up is back")
@@ -246,21 +199,21 @@ def run(folder: Path, restarts: int, rate: int) -> dict[str, object]:
             process.wait(60)
         results["handed"], found = measure("handed", UP_PORT, rate, turn_own, restarts)
         clicks += found
-        alone = [installation.redirector(ALONE)]
+        alone = [fleet.start_redirector(ALONE)]
 
         def turn_alone(_: int) -> None:
-            alone[0] = restart(alone[0], installation, ALONE)
+            alone[0] = restart(alone[0], fleet, ALONE)
 
         results["direct"], found = measure("direct", ALONE, rate, turn_alone, restarts)
         clicks += found
         alone[0].terminate()
         alone[0].wait(60)
-        wait_for(lambda: json.loads(installation.cli("audit", "--json"))["state"] == "balanced", "the books balance", 90)
-        stored = installation.stored()
+        wait_for(lambda: json.loads(fleet.cli("audit", "--json"))["state"] == "balanced", "the books balance", 90)
+        stored = fleet.stored()
         results |= {"redirected": len(clicks), "stored": len(stored), "doubled": len(stored) - len(set(stored))}
         results["lost"] = len({_hex(text) for text in clicks} - set(stored))
     finally:
-        installation.close()
+        fleet.close()
     return results
 
 

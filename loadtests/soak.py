@@ -11,11 +11,9 @@ back. The raw result goes to loadtests/results/soak.json.
 import argparse
 import contextlib
 import json
-import os
 import random
 import re
 import shutil
-import signal
 import socket
 import statistics
 import struct
@@ -29,9 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from installation import HOST, Installation
 
 HERE = Path(__file__).parent
-HOST, PORT = "127.0.0.1", 18280
+PORT = 18280
 REQUEST = b"GET /c/c%d?sub1=soak HTTP/1.1\r\nHost: go.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0\r\n\r\n"
 SLICE_S = 5
 CONNECTIONS = 48
@@ -94,38 +93,6 @@ class RudeClients:
         self._stop.wait(2)
 
 
-class Installation:
-    """`turnout up` with so many links."""
-
-    def __init__(self, folder: Path, links: int) -> None:
-        self.environment = os.environ | {
-            "TURNOUT_DATA_DIR": str(folder / "data"), "TURNOUT_REDIRECTOR_PORT": str(PORT), "TURNOUT_TRACKER_PORT": str(PORT + 1),
-            "TURNOUT_WORKER_METRICS_PORT": str(PORT + 2), "TURNOUT_FLOOD_LIMIT": "0", "TURNOUT_LOG_LEVEL": "error",
-        }  # fmt: skip
-        self.up = subprocess.Popen([sys.executable, "-m", "tracker", "up"], env=self.environment, stdout=subprocess.PIPE, text=True)
-        if self.up.stdout is None or self.up.stdout.readline() != "ready\n":
-            raise RuntimeError("turnout up did not get ready")
-        self.cli("advertiser", "add", "shop", "--currency", "EUR", "--name", "Shop")
-        self.cli("campaign", "add", "shop", "--advertiser", "shop", "--destination-url", "https://shop.example/")
-        self.cli("partner", "add", "blog", "--name", "Blog")
-        file = folder / "links.csv"
-        file.write_text("slug,partner,campaign\n" + "".join(f"c{number},blog,shop\n" for number in range(links)))
-        self.cli("link", "import", str(file))
-        time.sleep(3)
-
-    def cli(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "tracker", *arguments]
-        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
-
-    def redirector(self) -> psutil.Process:
-        family = psutil.Process(self.up.pid).children(recursive=True)
-        return next(process for process in family if process.cmdline()[-4:-2] == ["serve", "redirector"])
-
-    def close(self) -> None:
-        self.up.send_signal(signal.SIGTERM)
-        self.up.wait(90)
-
-
 def anonymous_bytes(process: psutil.Process) -> int:
     """RssAnon: what is the process's own, without files it maps."""
     found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
@@ -148,7 +115,7 @@ def burst(folder: Path, links: int) -> int:
 
 def run(folder: Path, requests: int, links: int) -> dict[str, object]:
     """The soak itself."""
-    installation = Installation(folder, links)
+    installation = Installation(folder, PORT, links)
     try:
         process = installation.redirector()
         burst(folder, links)  # opens what it keeps open: a segment, its connections to Redis

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -99,7 +98,7 @@ class RedirectorApp:
             return
         answer = self._answer(request)
         if answer.record is not None:
-            await self._safe(answer)
+            await self._recording.record(answer.record)
         await _send(send, answer, is_head=request.method == b"HEAD")
         self._metrics.observe(answer.outcome, time.perf_counter() - started)
 
@@ -117,14 +116,6 @@ class RedirectorApp:
     def _is_stale(self) -> None:
         self._is_fresh = False
 
-    async def _safe(self, answer: Answer) -> None:
-        """Until the record is as safe as the ack mode asks, or the deadline passed."""
-        if answer.record is None:
-            return
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._recording.add(answer.record, partial(_resolve, written))
-        await written
-
     async def _own(self, path: bytes, request: Request, send: Send) -> None:
         if path == b"/-/healthz":
             await _plain(send, 200, b"ok\n")
@@ -141,11 +132,6 @@ class RedirectorApp:
     def _may_read_metrics(self, request: Request) -> bool:
         client = addresses.client_address(request.peer, request.forwarded_for, self._settings.trusted_proxies)
         return bool(client) and any(ip_address(client) in network for network in self._settings.metrics_allow)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():  # the client may have gone, and its task with it
-        future.set_result(None)
 
 
 async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:

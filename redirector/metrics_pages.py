@@ -7,7 +7,6 @@ goes on from its counts. Pages lie in memory, with their space reserved: a full 
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import struct
@@ -17,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from redirector.figures import Figures
-from tracker.adapters.journal.counter_page import SHARED_MEMORY
+from tracker.adapters.journal.counter_page import in_shared_memory
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +30,7 @@ _decoder = msgspec.msgpack.Decoder(Figures)
 
 def pages_of(data_directory: Path) -> Path:
     """Where the pages of the redirectors on this data directory lie."""
-    digest = hashlib.sha256(os.fsencode(data_directory.absolute())).hexdigest()[:32]
-    return SHARED_MEMORY / f"turnout-{os.getuid()}-{digest}.metrics"
+    return in_shared_memory(data_directory).with_suffix(".metrics")
 
 
 class MetricsPages:

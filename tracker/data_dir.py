@@ -6,6 +6,7 @@ run/               sockets and metrics sockets (or a short directory elsewhere, 
 postgres/ valkey/  data of the embedded servers
 routes/routes.mdb  the route table of this host, written by the route publisher alone
 journal/clicks/slot-N/, journal/conversions/slot-N/   the journals
+drills/            the dated records of drills
 writers/           one lock a writer process: a stable consumer name
 """
 
@@ -45,6 +46,10 @@ class DataDir:
     @property
     def routes(self) -> Path:
         return self.root / "routes" / "routes.mdb"
+
+    @property
+    def drills(self) -> Path:
+        return self.root / "drills"
 
     @property
     def writers(self) -> Path:

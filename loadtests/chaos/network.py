@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from loadtests.chaos.processes import Workplace, module, plain_environment
@@ -34,6 +36,16 @@ class Network:
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             answer = await self._answer()
         return {key: int(value) for key, value in answer.items()}
+
+    @asynccontextmanager
+    async def away(self, name: str) -> AsyncIterator[dict[str, int]]:
+        """One of them resets every connection for the time of the block; what this yields tells afterwards how many were `cut`."""
+        told: dict[str, int] = {}
+        await self.set(name, "reset")
+        try:
+            yield told
+        finally:
+            told |= await self.set(name, "pass")
 
     async def heal(self) -> None:
         """All of them pass again."""

@@ -10,10 +10,6 @@ from loadtests.chaos.servers import Postgres, postgres_programs
 from loadtests.chaos.turnout import clean_environment, run_cli
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "chaos: breaks everything for minutes, with real servers")
-
-
 class Database:
     """A PostgreSQL of the harness, for tests without an event loop."""
 

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -17,7 +16,7 @@ import pytest
 import redis
 
 from tests.integration.api_client import ADMIN_KEY, Api, Shop, open_shop
-from tracker.adapters import partitions, schema
+from tracker.adapters import schema
 from tracker.adapters.postgres_pool import database
 from tracker.api.app import create
 from tracker.local.servers import LocalServers
@@ -54,14 +53,6 @@ async def _execute(dsn: str, *statements: str) -> None:
         await connection.close()
 
 
-async def _add_partitions(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        await partitions.ensure(connection, datetime.now(UTC).date())
-    finally:
-        await connection.close()
-
-
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """PostgreSQL and Valkey/Redis, started once a run."""
@@ -77,9 +68,16 @@ def servers() -> Iterator[Servers]:
         template = f"turnout_template_{os.getpid()}"
         asyncio.run(_execute(dsn, f"CREATE DATABASE {template}"))
         schema.upgrade(database_url(dsn, template))
-        asyncio.run(_add_partitions(database_url(dsn, template)))
         yield Servers(dsn, template, redis_url, local)
         asyncio.run(_execute(dsn, f"DROP DATABASE IF EXISTS {template} WITH (FORCE)"))
+
+
+@pytest.fixture
+def own_servers(tmp_path: Path) -> Iterator[LocalServers]:
+    """Servers of this test's own, with the schema, to be killed, frozen or set back."""
+    with LocalServers(tmp_path / "servers") as local:
+        schema.upgrade(local.dsn)
+        yield local
 
 
 @pytest.fixture

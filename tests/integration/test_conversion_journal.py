@@ -11,14 +11,11 @@ from urllib.parse import urlencode
 import asyncpg
 import pytest
 
-from tests.integration.conftest import _add_partitions
 from tests.integration.pipeline import Pipeline
 from tests.ports import free_port
 from tests.wait import wait_until_sync
-from tracker.adapters import schema
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_programme import digest
-from tracker.local.servers import LocalServers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 TOKEN, PIXEL_KEY, ADMIN_KEY = "token-of-the-shop", "pixel-key-of-the-shop", "admin"
@@ -115,24 +112,16 @@ class Tracker(Pipeline):
 
 
 @pytest.fixture
-def servers_of_its_own(tmp_path):
-    with LocalServers(tmp_path / "servers") as servers:
-        schema.upgrade(servers.dsn)
-        asyncio.run(_add_partitions(servers.dsn))
-        yield servers
-
-
-@pytest.fixture
-def tracker(tmp_path, servers_of_its_own):
-    built = Tracker(tmp_path / "data", servers_of_its_own.dsn, servers_of_its_own.redis_url)
+def tracker(tmp_path, own_servers):
+    built = Tracker(tmp_path / "data", own_servers.dsn, own_servers.redis_url)
     yield built
     built.close()
 
 
-def test_postgresql_down_postbacks_are_kept_and_decided_once_when_it_is_back(tracker, servers_of_its_own):
+def test_postgresql_down_postbacks_are_kept_and_decided_once_when_it_is_back(tracker, own_servers):
     click = tracker.prepare()
     assert tracker.postback("before", click)[1]["status"] == "attributed"
-    servers_of_its_own.postgres.kill()
+    own_servers.postgres.kill()
     kept = [f"T-{number}" for number in range(20)]
     for txid in kept:
         status, body = tracker.postback(txid, click)
@@ -143,7 +132,7 @@ def test_postgresql_down_postbacks_are_kept_and_decided_once_when_it_is_back(tra
     assert tracker.ask("/postback", token="wrong", txid="x", click_id=str(click))[0] == 503  # nobody can tell whose it is
     pixel = tracker.ask("/pixel.gif", pixel_key=PIXEL_KEY, txid="P-1", click_id=str(click), amount="50.00")
     assert (pixel[0], pixel[1][:3]) == (200, b"GIF")
-    servers_of_its_own.postgres.start()
+    own_servers.postgres.start()
     books = tracker.settle_conversions(["before", *kept, "P-1"])
     assert (books["accepted"], books["stored"], books["duplicate"]) == (22, 22, 0)
     assert {row["status"] for row in tracker.conversions().values()} == {"approved", "pending"}
@@ -155,37 +144,59 @@ def test_postgresql_down_postbacks_are_kept_and_decided_once_when_it_is_back(tra
     assert tracker.books()["state"] == "balanced"
 
 
-def test_a_frozen_postgresql_costs_the_first_store_two_seconds_and_no_store_its_order(tracker, servers_of_its_own):
+def test_a_frozen_postgresql_costs_the_first_store_two_seconds_and_no_store_its_order(tracker, own_servers):
     click = tracker.prepare()
-    servers_of_its_own.postgres.pause()
+    own_servers.postgres.pause()
     try:
         answers = [tracker.postback(f"F-{number}", click) for number in range(10)]
     finally:
-        servers_of_its_own.postgres.resume()
+        own_servers.postgres.resume()
     assert {status for status, _ in answers} == {202}
     tracker.settle_conversions([f"F-{number}" for number in range(10)])
 
 
-def test_a_tracker_killed_with_kept_postbacks_loses_none(tracker, servers_of_its_own):
+def test_a_tracker_killed_with_kept_postbacks_loses_none(tracker, own_servers):
     click = tracker.prepare()
-    servers_of_its_own.postgres.kill()
-    servers_of_its_own.valkey.kill()
+    own_servers.postgres.kill()
+    own_servers.valkey.kill()
     kept = [f"K-{number}" for number in range(10)]
     assert {tracker.postback(txid, click)[0] for txid in kept} == {202}
     tracker.kill("serve tracker")
-    servers_of_its_own.valkey.start()
-    servers_of_its_own.postgres.start()
+    own_servers.valkey.start()
+    own_servers.postgres.start()
     tracker.start_tracker()
     tracker.settle_conversions(kept)
 
 
+def test_a_dead_trackers_volume_is_drained_and_sent_again_harmlessly(tracker, own_servers, tmp_path):
+    click = tracker.prepare()
+    own_servers.postgres.kill()
+    own_servers.valkey.kill()
+    kept = [f"V-{number}" for number in range(5)]
+    assert {tracker.postback(txid, click)[0] for txid in kept} == {202}
+    tracker.kill("serve tracker")
+    volume = tmp_path / "volume" / "journal" / "conversions"
+    volume.parent.mkdir(parents=True)
+    (tracker.directory / "journal" / "conversions").rename(volume)
+    own_servers.valkey.start()
+    own_servers.postgres.start()
+    code, out, err = tracker.turnout("drain", str(tmp_path / "volume"), "--json")
+    assert (code, json.loads(out)["records"]) == (0, 5), err
+    tracker.settle_conversions(kept)
+    volume.rename(tracker.directory / "journal" / "conversions")
+    code, _, err = tracker.turnout("replay", "--since", "1h")
+    assert code == 0, err
+    wait_until_sync(lambda: tracker.books()["redelivered"] >= 5, because="sent again, and recognised")
+    tracker.settle_conversions(kept)
+
+
 @pytest.mark.parametrize("point", ["after_read", "before_copy", "before_commit", "after_commit", "before_ack", "after_ack"])
-def test_the_conversion_writer_killed_between_two_steps(tracker, servers_of_its_own, point):
+def test_the_conversion_writer_killed_between_two_steps(tracker, own_servers, point):
     click = tracker.prepare(with_writer=False)
-    servers_of_its_own.postgres.kill()
+    own_servers.postgres.kill()
     kept = [f"C-{number}" for number in range(5)]
     assert {tracker.postback(txid, click)[0] for txid in kept} == {202}
-    servers_of_its_own.postgres.start()
+    own_servers.postgres.start()
     tracker.start("work conversions", TURNOUT_INTERNAL_CRASH_AT=f"conversion_writer.{point}")
     wait_until_sync(lambda: tracker.died("work conversions"), because=point)
     assert tracker.parts.pop("work conversions").returncode == -signal.SIGKILL
@@ -193,7 +204,7 @@ def test_the_conversion_writer_killed_between_two_steps(tracker, servers_of_its_
     tracker.settle_conversions(kept)
 
 
-def test_a_commit_whose_answer_was_lost_is_no_second_order(tracker, servers_of_its_own):
+def test_a_commit_whose_answer_was_lost_is_no_second_order(tracker, own_servers):
     """The tracker hears nothing of its COMMIT, keeps the postback too, and the writer finds it stored: a duplicate in the books."""
     click = tracker.prepare()
     tracker.query("""
@@ -212,21 +223,21 @@ def test_a_commit_whose_answer_was_lost_is_no_second_order(tracker, servers_of_i
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
-def test_with_the_journals_disk_full_redis_is_enough(tracker, servers_of_its_own, tmp_path):
+def test_with_the_journals_disk_full_redis_is_enough(tracker, own_servers, tmp_path):
     folder = tracker.directory / "journal" / "conversions"
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
     try:
         (folder / "filler").write_bytes(b"x" * 65536)
         click = tracker.prepare()
-        servers_of_its_own.postgres.kill()
+        own_servers.postgres.kill()
         kept = [f"D-{number}" for number in range(5)]
         assert {tracker.postback(txid, click)[0] for txid in kept} == {202}
-        servers_of_its_own.valkey.kill()
+        own_servers.valkey.kill()
         status, body = tracker.postback("nowhere", click)
         assert (status, body["code"]) == (503, "unavailable")
-        servers_of_its_own.valkey.start()
-        servers_of_its_own.postgres.start()
+        own_servers.valkey.start()
+        own_servers.postgres.start()
         tracker.settle_conversions(kept)
     finally:
         tracker.close()

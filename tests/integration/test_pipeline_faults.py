@@ -15,8 +15,6 @@ import pytest
 from tests.integration.pipeline import Pipeline, make_programme, time_shift
 from tests.wait import wait_until_sync
 from tracker import wire
-from tracker.adapters import schema
-from tracker.local.servers import LocalServers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -30,18 +28,7 @@ def pipeline(tmp_path, dsn, redis_url):
 
 
 @pytest.fixture
-def own_servers(tmp_path):
-    """Servers for tests that kill or rewind them."""
-    with LocalServers(tmp_path / "servers") as servers:
-        schema.upgrade(servers.dsn)
-        yield servers
-
-
-@pytest.fixture
 def own_pipeline(tmp_path, own_servers):
-    from tests.integration.conftest import _add_partitions
-
-    asyncio.run(_add_partitions(own_servers.dsn))
     asyncio.run(make_programme(own_servers.dsn))
     built = Pipeline(tmp_path / "data", own_servers.dsn, own_servers.redis_url)
     yield built

@@ -10,13 +10,10 @@ import asyncpg
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.integration.conftest import _add_partitions
 from tests.integration.redis_servers import RedisServer
 from tests.integration.test_conversion_journal import ADMIN_KEY, PIXEL_KEY, PROGRAMME, SECRET, TOKEN, Tracker
 from tests.wait import wait_until_sync
-from tracker.adapters import schema
 from tracker.adapters.postgres_programme import digest
-from tracker.local.servers import LocalServers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 USERS = Path(__file__).parents[2] / "deploy/redis/users.acl"
@@ -93,22 +90,14 @@ class SeparateUsers(Tracker):
 
 
 @pytest.fixture
-def postgres(tmp_path):
-    with LocalServers(tmp_path / "servers") as servers:
-        schema.upgrade(servers.dsn)
-        asyncio.run(_add_partitions(servers.dsn))
-        yield servers
-
-
-@pytest.fixture
-def parts(tmp_path, server, postgres):
-    built = SeparateUsers(tmp_path / "data", postgres.dsn, server)
+def parts(tmp_path, server, own_servers):
+    built = SeparateUsers(tmp_path / "data", own_servers.dsn, server)
     built.prepare_programme()
     yield built
     built.close()
 
 
-def test_with_the_users_of_the_file_everything_works_and_nothing_else(parts, server, postgres):
+def test_with_the_users_of_the_file_everything_works_and_nothing_else(parts, server, own_servers):
     parts.start("work routes")
     parts.start("serve redirector")
     parts.start_tracker()
@@ -119,11 +108,11 @@ def test_with_the_users_of_the_file_everything_works_and_nothing_else(parts, ser
     wait_until_sync(lambda: set(parts.accepted) <= set(parts.stored()), because="the clicks are stored")
     click = parts.accepted[0]
     assert parts.postback("before", click)[1]["status"] == "attributed"
-    postgres.postgres.kill()
+    own_servers.postgres.kill()
     kept = [f"T-{number}" for number in range(5)]
     assert {parts.postback(txid, click)[0] for txid in kept} == {202}
     parts.click(40)
-    postgres.postgres.start()
+    own_servers.postgres.start()
     parts.settle_conversions(["before", *kept])
     parts.settle()
     checks = parts.turnout("doctor")[1]

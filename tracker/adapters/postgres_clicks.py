@@ -11,18 +11,23 @@ import asyncpg
 from tracker.adapters import postgres_books
 from tracker.adapters.partitions import floor_of, retention_floor
 from tracker.adapters.postgres_books import Overlap
-from tracker.adapters.postgres_loads import REFUSED, TRIES, DeadLetter, Load, Stored, bury, uuid_of
+from tracker.adapters.postgres_loads import (
+    READ_TIMEOUT_S,
+    TRANSACTION_TIMEOUT_S,
+    TRIES,
+    DeadLetter,
+    Load,
+    Stored,
+    WriterSink,
+    bury,
+    uuid_of,
+)
 from tracker.adapters.postgres_pool import AGAIN, Connection
-from tracker.adapters.postgres_session import PostgresSession
 from tracker.crash import crash_at
 from tracker.domain.books import Delta
 from tracker.domain.enrichment import Counts, Tally
-from tracker.domain.intervals import SeqSet
 from tracker.errors import StoreUnavailable
-from tracker.wire import CoveredState
 
-TRANSACTION_TIMEOUT_S = 30.0
-READ_TIMEOUT_S = 5.0
 TYPES = {
     "click_id": "uuid", "clicked_at": "timestamptz", "kind": "text", "method": "text", "host": "text", "url": "text", "link": "bigint",
     "partner": "bigint", "campaign": "bigint", "advertiser": "bigint", "creative": "text", "outcome": "text", "verdict": "text",
@@ -75,6 +80,9 @@ DAYS = """
 """
 
 
+REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError, OverflowError)
+
+
 @dataclass(slots=True)
 class _Tried:
     """What one try found out; nothing of it outlives a rollback."""
@@ -84,22 +92,13 @@ class _Tried:
     duplicate: Counter[bytes] = field(default_factory=Counter)
 
 
-class ClickSink:
-    """Clicks on their way into PostgreSQL, over one connection; for one task at a time."""
+class ClickSink(WriterSink):
+    """Clicks on their way into PostgreSQL."""
 
     def __init__(self, dsn: str, *, slot: int, name: str = "click writer") -> None:
         """`slot` (0 … 32767) keeps this writer's rollup rows apart from other writers'."""
-        self._session, self._slot = PostgresSession(dsn, name=name), slot
-
-    async def covered(self, boots: set[bytes]) -> dict[bytes, SeqSet]:
-        """What is covered of `boots`, as a hint for the plan."""
-        async with self._session.use(READ_TIMEOUT_S) as connection:
-            return await postgres_books.read_covered(connection, boots)
-
-    async def states(self, boots: set[bytes]) -> dict[bytes, CoveredState]:
-        """What is to be published of `boots`."""
-        async with self._session.use(READ_TIMEOUT_S) as connection:
-            return await postgres_books.states(connection, boots)
+        super().__init__(dsn, name=name)
+        self._slot = slot
 
     async def floor(self) -> bytes:
         """The least click id that may still be stored; all zeros when retention never dropped anything."""
@@ -139,8 +138,7 @@ class ClickSink:
             await bury(connection, tried.letters)
             await postgres_books.account(connection, _deltas(load, tried))
             crash_at("click_writer.before_commit")
-        redelivered = sum(delta.redelivered for delta in load.deltas.values())
-        return Stored(len(tried.rows), tried.duplicate.total(), tried.letters, redelivered)
+        return Stored(len(tried.rows), tried.duplicate.total(), tried.letters, load.redelivered)
 
     async def _copy(self, connection: Connection, load: Load) -> _Tried:
         if load.rows:
@@ -178,10 +176,6 @@ class ClickSink:
             day_keys, counts = [key for key, _ in days], [count for _, count in days]
             columns = [[key[0] for key in day_keys], *([key[n] for key in day_keys] for n in (1, 2)), [self._slot] * len(days)]
             await connection.execute(DAYS, *columns, *_columns(counts))
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._session.drop()
 
 
 def tally_of(rows: list[Row]) -> Tally:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
 from tracker.adapters.postgres_conversions import settle
-from tracker.adapters.postgres_pool import AGAIN, BAD_VALUE, OUTAGE, Connection, Database
+from tracker.adapters.postgres_pool import Connection, Database, is_its_own_fault
 from tracker.domain import attribution, click_id
 from tracker.domain.postback import Postback, Verdict, from_row
 
@@ -96,7 +96,7 @@ async def _isolated(connection: Connection, postback: Postback) -> Verdict | Non
         async with connection.transaction():  # a savepoint: an error takes this postback's writes back, and no other's
             return await settle(connection, postback, now=now)
     except Exception as exc:
-        if isinstance(exc, (*OUTAGE, *AGAIN)) and not isinstance(exc, BAD_VALUE):
+        if not is_its_own_fault(exc):
             raise
         log.exception("parked_sweeper.postback_failed", extra={"postback_id": str(postback.postback_id)})
     await connection.execute(sql.DEFER, [postback.postback_id], [now + attribution.retry_after(postback.tries)])

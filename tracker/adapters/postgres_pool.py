@@ -70,6 +70,11 @@ def outages() -> Iterator[None]:
         ) from exc
 
 
+def is_its_own_fault(exc: Exception) -> bool:
+    """Whether `exc` is about the one thing that was to be stored: no outage, and no reason to try its whole transaction again."""
+    return isinstance(exc, BAD_VALUE) or not isinstance(exc, (*OUTAGE, *AGAIN))
+
+
 def plain(value: Any) -> str:
     """What orjson does not know by itself: the driver's own UUID class."""
     if isinstance(value, UUID):

@@ -11,20 +11,15 @@ import msgspec
 from tracker.adapters import postgres_books
 from tracker.adapters.postgres_books import Overlap
 from tracker.adapters.postgres_conversions import take
-from tracker.adapters.postgres_loads import TRIES, DeadLetter, Load, Stored, bury
-from tracker.adapters.postgres_pool import AGAIN, BAD_VALUE, OUTAGE, Connection, prepare
-from tracker.adapters.postgres_session import PostgresSession
+from tracker.adapters.postgres_loads import TRANSACTION_TIMEOUT_S, TRIES, DeadLetter, Load, Stored, WriterSink, bury
+from tracker.adapters.postgres_pool import AGAIN, Connection, is_its_own_fault, prepare
 from tracker.crash import crash_at
 from tracker.domain.books import Delta
-from tracker.domain.intervals import SeqSet
 from tracker.domain.postback import Postback, Verdict
 from tracker.errors import StoreUnavailable
-from tracker.wire import CoveredState, Receipt
+from tracker.wire import Receipt
 
 log = logging.getLogger(__name__)
-
-TRANSACTION_TIMEOUT_S = 30.0
-READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +48,11 @@ class _Tried:
     rejected: Counter[bytes] = field(default_factory=Counter)
 
 
-class ReceiptSink:
-    """Receipts on their way into PostgreSQL, over one connection; for one task at a time."""
+class ReceiptSink(WriterSink):
+    """Receipts on their way into PostgreSQL."""
 
     def __init__(self, dsn: str, *, name: str = "conversion writer") -> None:
-        self._session = PostgresSession(dsn, name=name, prepare=prepare)
-
-    async def covered(self, boots: set[bytes]) -> dict[bytes, SeqSet]:
-        """What is covered of `boots`, as a hint for the plan."""
-        async with self._session.use(READ_TIMEOUT_S) as connection:
-            return await postgres_books.read_covered(connection, boots)
-
-    async def states(self, boots: set[bytes]) -> dict[bytes, CoveredState]:
-        """What is to be published of `boots`."""
-        async with self._session.use(READ_TIMEOUT_S) as connection:
-            return await postgres_books.states(connection, boots)
+        super().__init__(dsn, name=name, prepare=prepare)
 
     async def store(self, load: Load) -> Stored:
         """Store `load` in one transaction, all or nothing; each postback takes effect once however often this is called with it.
@@ -95,12 +80,7 @@ class ReceiptSink:
             await bury(connection, tried.letters)
             await postgres_books.account(connection, _deltas(load, tried))
             crash_at("conversion_writer.before_commit")
-        redelivered = sum(delta.redelivered for delta in load.deltas.values())
-        return Stored(tried.stored.total(), tried.duplicate.total(), tried.letters, redelivered, tried.verdicts)
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._session.drop()
+        return Stored(tried.stored.total(), tried.duplicate.total(), tried.letters, load.redelivered, tried.verdicts)
 
 
 async def _take(connection: Connection, row: Row, load: Load, tried: _Tried) -> None:
@@ -109,7 +89,7 @@ async def _take(connection: Connection, row: Row, load: Load, tried: _Tried) -> 
     try:
         verdict = await take(connection, postback, now=datetime.now(UTC))
     except Exception as exc:
-        if isinstance(exc, (*OUTAGE, *AGAIN)) and not isinstance(exc, BAD_VALUE):
+        if not is_its_own_fault(exc):
             raise
         await connection.execute("ROLLBACK TO SAVEPOINT receipt")
         log.exception("conversion_writer.refused", extra={"postback_id": str(postback.postback_id)})

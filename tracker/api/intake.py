@@ -39,13 +39,22 @@ class Breaker:
         try:
             async with asyncio.timeout(RECEIVE_BUDGET_S):
                 result = await work()
-        except (StoreUnavailable, TimeoutError) as exc:
-            self._is_open, self._probe_at = True, time.monotonic() + PROBE_EVERY_S
-            if isinstance(exc, StoreUnavailable):
-                raise
-            raise StoreUnavailable(f"PostgreSQL did not answer within {RECEIVE_BUDGET_S} s") from exc
+        except StoreUnavailable as exc:
+            self._open(exc)
+            raise
+        except TimeoutError as exc:
+            outage = StoreUnavailable(f"PostgreSQL did not answer within {RECEIVE_BUDGET_S} s")
+            self._open(outage)
+            raise outage from exc
+        if self._is_open:
+            log.info("tracker.store_back")
         self._is_open = False
         return result
+
+    def _open(self, outage: StoreUnavailable) -> None:
+        if not self._is_open:  # once an outage, not once a postback
+            log.warning("tracker.store_away", extra={"reason": str(outage)})
+        self._is_open, self._probe_at = True, time.monotonic() + PROBE_EVERY_S
 
 
 class Intake:
@@ -85,23 +94,15 @@ class Intake:
         """
         try:
             return await self._breaker.call(partial(self._receive, postback)), False
-        except StoreUnavailable as exc:
-            log.warning("postback.journaled", extra={"postback_id": str(postback.postback_id), "reason": str(exc)})
-        await self._keep(postback)
+        except StoreUnavailable:
+            await self._keep(postback)
         return Verdict("parked", "parked", postback.postback_id, reason=KEPT), True
 
     async def _keep(self, postback: Postback) -> None:
         if self.recording is None:
             raise StoreUnavailable("PostgreSQL is away and there is no journal yet")
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.recording.add(Receipt(postback), partial(_resolve, safe))
         try:
             async with asyncio.timeout(JOURNAL_BUDGET_S):
-                await safe
+                await self.recording.record(Receipt(postback))
         except TimeoutError as exc:
             raise StoreUnavailable("PostgreSQL is away, and neither the journal's disk nor Redis takes the postback") from exc
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():  # its sender may have gone
-        future.set_result(None)

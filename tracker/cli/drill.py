@@ -1,14 +1,13 @@
 """`turnout drill`: prove on this machine that a failure loses nothing."""
 
 import asyncio
-import json
-import sys
 
 from rich.console import Console
 from rich.table import Table
 
 from tracker.adapters.postgres_drill import Drills
 from tracker.adapters.postgres_pool import database
+from tracker.cli import show
 from tracker.drill.faults import DRILLS, Drill
 from tracker.drill.run import Outcome, drill, keep
 from tracker.errors import EXIT_FAILED, RejectedInput
@@ -24,9 +23,9 @@ def run(settings: Settings, name: str | None, *, seconds: float, rate: int, as_j
         raise RejectedInput("unknown_drill", f"there is no drill {name!r}; drills are {', '.join(DRILLS)}", field="NAME")
     _check(settings, rate)
     outcome = asyncio.run(_drill(settings, DRILLS[name], seconds, rate))
-    path = keep(outcome, settings.directory.root / "drills")
+    path = keep(outcome, settings.directory.drills)
     if as_json:
-        sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
+        show.as_json(outcome.as_dict())
     else:
         _tell(outcome, str(path))
     return 0 if outcome.is_good else EXIT_FAILED
@@ -47,13 +46,7 @@ async def _drill(settings: Settings, chosen: Drill, seconds: float, rate: int) -
 
 
 def _list(*, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps([{"name": one.name, "does": one.does} for one in DRILLS.values()]) + "\n")
-        return
-    table = Table("drill", "does")
-    for one in DRILLS.values():
-        table.add_row(one.name, one.does)
-    Console().print(table)
+    (show.as_json if as_json else show.table)([{"name": one.name, "does": one.does} for one in DRILLS.values()])
 
 
 def _tell(outcome: Outcome, path: str) -> None:

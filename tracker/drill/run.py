@@ -17,6 +17,8 @@ from tracker.domain import click_id
 from tracker.drill.faults import Drill, Machine
 from tracker.drill.traffic import Ledger, Target, Traffic
 from tracker.errors import StoreUnavailable
+from tracker.local.door import Door
+from tracker.local.listening import WILDCARDS
 from tracker.settings import Settings
 
 LIVE_S = 2.5  # a new link and a new token are known everywhere within two seconds
@@ -72,8 +74,8 @@ async def drill(settings: Settings, drills: Drills, chosen: Drill, *, seconds: f
     began_at = datetime.now(UTC)
     tag = f"drill-{began_at:%Y%m%dT%H%M%S}-{os.getpid()}"
     slug, token = await drills.programme()
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    target = Target(host, settings.redirector_port, settings.tracker_port, slug, token, tag)
+    host = WILDCARDS.get(settings.host, settings.host)
+    target = Target(Door(host, settings.redirector_port), Door(host, settings.tracker_port), slug, token, tag)
     await asyncio.sleep(LIVE_S)
     outcome = Outcome(chosen.name, chosen.does, tag, began_at.isoformat(timespec="seconds"), seconds, rate)
     traffic = Traffic(target, rate)

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from tracker.local.door import Door
+
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 turnout-drill/1"
-TIMEOUT_S = 10.0
 THREADS = 32
 ORDER_EVERY = 5  # clicks an order
 AMOUNT = "1.00"
@@ -30,11 +31,10 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to go: host and ports, the link's slug, the shop's token. `tag` begins every `sub1` and txid."""
+    """Where to go: the doors, the link's slug, the shop's token. `tag` begins every `sub1` and txid."""
 
-    host: str
-    redirector_port: int
-    tracker_port: int
+    redirector: Door
+    tracker: Door
     slug: str
     token: str
     tag: str
@@ -71,7 +71,8 @@ class Traffic:
         started = time.monotonic()
         request = f"{self._target.tag}-{number}"
         try:
-            status, click = self._ask(self._target.redirector_port, f"/c/{self._target.slug}?{urlencode({'sub1': request})}")
+            path = f"/c/{self._target.slug}?{urlencode({'sub1': request})}"
+            status, headers, _ = self._target.redirector.ask("GET", path, headers={"User-Agent": BROWSER})
         except (OSError, http.client.HTTPException):
             with self._lock:
                 self.ledger.cut += 1
@@ -79,11 +80,11 @@ class Traffic:
         with self._lock:
             self.ledger.slowest_s = max(self.ledger.slowest_s, time.monotonic() - started)
             if status == http.client.FOUND:
-                self.ledger.redirected[request] = click
+                self.ledger.redirected[request] = headers["x-click-id"]
             else:
                 self.ledger.refused.append(status)
         if status == http.client.FOUND and number % ORDER_EVERY == 0:
-            self._report(request, click)
+            self._report(request, headers["x-click-id"])
 
     def _report(self, txid: str, click: str) -> None:
         """As a shop does: again and again until it is accepted."""
@@ -91,7 +92,7 @@ class Traffic:
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             try:
-                status, _ = self._ask(self._target.tracker_port, path)
+                status, _, _ = self._target.tracker.ask("GET", path)
             except (OSError, http.client.HTTPException):
                 status = 0
             if status in (http.client.OK, http.client.ACCEPTED):
@@ -101,13 +102,3 @@ class Traffic:
             time.sleep(1)
         with self._lock:
             self.ledger.given_up.append(txid)
-
-    def _ask(self, port: int, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self._target.host, port, timeout=TIMEOUT_S)
-        try:
-            connection.request("GET", path, headers={"User-Agent": BROWSER})
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status, answer.getheader("X-Click-Id") or ""
-        finally:
-            connection.close()

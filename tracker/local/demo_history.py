@@ -9,9 +9,8 @@ import asyncio
 import http.client
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -27,10 +26,12 @@ from tracker.crash import crash_at
 from tracker.domain import click_id
 from tracker.domain.urls import host_key, target_key
 from tracker.errors import StoreUnavailable, TransientError
+from tracker.journals import click_journal
 from tracker.local import demo_plan
 from tracker.local.demo_plan import Report, Visit
-from tracker.local.demo_programme import ADVERTISERS, ALIAS_TARGETS, LINKS, OLD_HOST, Door
+from tracker.local.demo_programme import ADVERTISERS, ALIAS_TARGETS, LINKS, OLD_HOST
 from tracker.local.demo_records import record_of
+from tracker.local.door import Door
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -217,23 +218,9 @@ def _state(until: datetime, *, is_sent: bool) -> str:
 
 async def _journal(recording: Recording, records: Sequence[wire.Record]) -> None:
     """Return when all are written."""
-    loop = asyncio.get_running_loop()
-    written = [loop.create_future() for _ in records]
-    for record, future in zip(records, written, strict=True):
-        recording.add(record, partial(future.set_result, None))
-    await asyncio.gather(*written)
+    await asyncio.gather(*map(recording.record, records))
 
 
 def _options(settings: Settings) -> RecordingOptions:
-    return RecordingOptions(
-        kind="clicks",
-        node=NODE,
-        root=settings.directory.journal("clicks"),
-        redis_url=settings.stream_url,
-        ack="journal",
-        deadline_s=0.0,  # nobody waits for an answer: written means written
-        keep_s=settings.journal_keep.total_seconds(),
-        max_bytes=settings.journal_max_bytes,
-        segment_bytes=settings.journal_segment_bytes,
-        shards=settings.stream_shards,
-    )
+    # nobody waits for an answer: written means written
+    return replace(click_journal(settings), node=NODE, ack="journal", deadline_s=0.0)

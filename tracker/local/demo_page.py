@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tracker.local.demo_crowd import DESKTOPS
 from tracker.local.demo_plan import DAYS
-from tracker.local.demo_programme import ALIAS_TARGETS, OLD_HOST, Door
+from tracker.local.demo_programme import ALIAS_TARGETS, OLD_HOST
+from tracker.local.door import Door
 from tracker.settings import Settings
 
 

@@ -3,16 +3,14 @@
 Made through the API, as people make theirs. Its slugs begin with `demo-`.
 """
 
-import http.client
 import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from tracker.errors import StoreUnavailable
+from tracker.local.door import Door
 from tracker.settings import Settings
 
-ANSWER_TIMEOUT_S = 10.0
 OLD_HOST = "go.old-brand.example"
 ADVERTISERS: tuple[dict[str, Any], ...] = (
     {"slug": "demo-shoes", "name": "Shoes & Co", "currency": "EUR", "domains": ["shoes.example"]},
@@ -49,30 +47,6 @@ COUPON = {"code": "DEMO10", "partner": "demo-coupons", "campaign": "demo-spring"
 ALIAS_TARGETS = {"demo-blog-spring": "/aff_c?offer_id=12&aff_id=1004", "demo-mail-outlet": "/t/summer-sale"}
 ALIASES: tuple[dict[str, Any], ...] = tuple({"url": f"https://{OLD_HOST}{target}", "link": link} for link, target in ALIAS_TARGETS.items())
 ADVERTISER_OF = {campaign["slug"]: campaign["advertiser"] for campaign in CAMPAIGNS}
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """One of our HTTP front doors, on this machine."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Its base, as people type it."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-    def ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers (names in lower case) and body. OSError or HTTPException when nobody answers."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_TIMEOUT_S)
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
 
 
 class Programme:

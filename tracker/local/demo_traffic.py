@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tracker.local.demo_crowd import BROWSERS, COUNTRIES, HABITS
-from tracker.local.demo_programme import ADVERTISER_OF, ALIAS_TARGETS, LINKS, OLD_HOST, Door
+from tracker.local.demo_programme import ADVERTISER_OF, ALIAS_TARGETS, LINKS, OLD_HOST
+from tracker.local.door import Door
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,8 @@ import asyncio
 import errno
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from loadtests.chaos.world import Episode, NotHappened, Skipped, World, fault
 
@@ -44,81 +46,62 @@ async def _full(world: World, episode: Episode, seconds: float) -> None:
     episode.evidence = f"ENOSPC on the journals' disk for {seconds:.1f} s"
 
 
-@fault("disk_full")
-async def disk_full(world: World, episode: Episode) -> None:
-    """Full under traffic, then emptied."""
+@asynccontextmanager
+async def _filled(world: World, episode: Episode) -> AsyncIterator[None]:
+    """The disk is full for the time of the block; that is the episode."""
     _need(world, "ext4", "tmpfs")
     episode.begin()
     try:
         await asyncio.to_thread(world.disk.fill)
-        await _full(world, episode, world.rng.uniform(4.0, 8.0))
+        yield
     finally:
         world.disk.empty()
     episode.heal()
+
+
+@fault("disk_full")
+async def disk_full(world: World, episode: Episode) -> None:
+    """Full under traffic, then emptied."""
+    async with _filled(world, episode):
+        await _full(world, episode, world.rng.uniform(4.0, 8.0))
 
 
 @fault("disk_full_restart")
 async def disk_full_restart(world: World, episode: Episode) -> None:
     """Redirector and tracker are asked to go, and start again on a full disk. (Killed ones: `disk_full_killed`.)"""
-    _need(world, "ext4", "tmpfs")
-    episode.begin()
-    try:
-        await asyncio.to_thread(world.disk.fill)
+    async with _filled(world, episode):
         await asyncio.sleep(1.0)
         pids = [(await world.turnout.kill(name, signal.SIGTERM, 40.0)).pid for name in ("redirector", "tracker")]
         await _full(world, episode, 4.0)
-    finally:
-        world.disk.empty()
-    episode.heal()
     episode.evidence += f"; {pids} were restarted on it"
 
 
 @fault("disk_full_killed")
 async def disk_full_killed(world: World, episode: Episode) -> None:
     """Redirector and tracker are killed on a full disk, while Redis has what the journal refused."""
-    _need(world, "ext4", "tmpfs")
-    episode.begin()
-    try:
-        await asyncio.to_thread(world.disk.fill)
+    async with _filled(world, episode):
         await asyncio.sleep(2.0)
         pids = [(await world.turnout.kill(name)).pid for name in ("redirector", "tracker")]
         await _full(world, episode, 4.0)
-    finally:
-        world.disk.empty()
-    episode.heal()
     episode.evidence += f"; {pids} were killed on it"
 
 
 @fault("disk_full_valkey_down")
 async def disk_full_valkey_down(world: World, episode: Episode) -> None:
     """Journal and Redis both refuse, and nobody dies: what is in memory is kept."""
-    _need(world, "ext4", "tmpfs")
-    episode.begin()
-    try:
-        await asyncio.to_thread(world.disk.fill)
+    async with _filled(world, episode):
         await world.valkey.end(signal.SIGKILL)
         await _full(world, episode, 4.0)
         await world.valkey.start()
         await _full(world, episode, 2.0)
-    finally:
-        world.disk.empty()
-    episode.heal()
     episode.evidence = f"ENOSPC on the journals' disk for {episode.outage_s:.1f} s, Valkey down for 4 of them"
 
 
 @fault("disk_full_postgres_down")
 async def disk_full_postgres_down(world: World, episode: Episode) -> None:
     """Orders have only Redis."""
-    _need(world, "ext4", "tmpfs")
-    episode.begin()
-    try:
-        await asyncio.to_thread(world.disk.fill)
-        await world.network.set("postgres", "reset")
+    async with _filled(world, episode), world.network.away("postgres") as told:
         await _full(world, episode, 4.0)
-    finally:
-        told = await world.network.set("postgres", "pass")
-        world.disk.empty()
-    episode.heal()
     if not told["cut"]:
         raise NotHappened("no connection to PostgreSQL was cut")
     episode.evidence += f"; PostgreSQL was away, {told['cut']} connections refused"
@@ -127,18 +110,12 @@ async def disk_full_postgres_down(world: World, episode: Episode) -> None:
 @fault("disk_full_valkey_down_killed", permits_loss=True)
 async def disk_full_valkey_down_killed(world: World, episode: Episode) -> None:
     """Journal and Redis both refuse and the redirector is killed: the named loss, which must be counted exactly."""
-    _need(world, "ext4", "tmpfs")
-    episode.begin()
-    try:
-        await asyncio.to_thread(world.disk.fill)
+    async with _filled(world, episode):
         await world.valkey.end(signal.SIGKILL)
         await _full(world, episode, 3.0)
         pid = (await world.turnout.kill("redirector")).pid
         await asyncio.sleep(1.0)
         await world.valkey.start()
-    finally:
-        world.disk.empty()
-    episode.heal()
     episode.evidence += f", Valkey down, and redirector {pid} killed"
 
 
@@ -160,12 +137,9 @@ async def disk_frozen_postgres_down(world: World, episode: Episode) -> None:
     """Orders have only Redis, and the journal does not even refuse."""
     _need(world, "ext4")
     episode.begin()
-    await world.network.set("postgres", "reset")
-    try:
+    async with world.network.away("postgres") as told:
         freeze = await world.disk.freeze(FREEZE_S)
         await freeze.over()
-    finally:
-        told = await world.network.set("postgres", "pass")
     episode.heal()
     if not (freeze.is_frozen and told["cut"]):
         raise NotHappened(f"frozen: {freeze.is_frozen}, cut: {told['cut']}")

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -15,24 +17,33 @@ TERMINATE = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE
 QUIET_S = 8.0  # the longest pause of a shop inside an order, and its answer
 
 
+@asynccontextmanager
+async def _by_admin(world: World, episode: Episode) -> AsyncIterator[Any]:
+    """A superuser's connection, for the time of the episode."""
+    admin = await world.postgres.connect()
+    episode.begin()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+    episode.heal()
+
+
 @fault("pg_connections")
 async def pg_connections(world: World, episode: Episode) -> None:
     """All connections are taken, and Turnout's own are ended."""
-    admin = await world.postgres.connect()
     taken: list[Any] = []
-    episode.begin()
-    try:
-        said = await _take_all(world, taken)
-        ended = await admin.fetchval(TERMINATE, OWNER, [connection.get_server_pid() for connection in taken])
-        said = await _take_all(world, taken) or said
-        for _ in range(8):
-            await asyncio.sleep(0.5)
-            await _take_all(world, taken)
-    finally:
-        for connection in taken:
-            connection.terminate()
-        await admin.close()
-    episode.heal()
+    async with _by_admin(world, episode) as admin:
+        try:
+            said = await _take_all(world, taken)
+            ended = await admin.fetchval(TERMINATE, OWNER, [connection.get_server_pid() for connection in taken])
+            said = await _take_all(world, taken) or said
+            for _ in range(8):
+                await asyncio.sleep(0.5)
+                await _take_all(world, taken)
+        finally:
+            for connection in taken:
+                connection.terminate()
     if not said:
         raise NotHappened("there were connections left")
     episode.evidence = f"{len(taken)} connections taken, {ended} of Turnout's ended: {said}"
@@ -84,16 +95,11 @@ async def _is_read_only(world: World) -> bool:
 @fault("pg_terminate", cheap=True)
 async def pg_terminate(world: World, episode: Episode) -> None:
     """Turnout's connections are ended again and again: some at their COMMIT."""
-    admin = await world.postgres.connect()
     ended = 0
-    episode.begin()
-    try:
+    async with _by_admin(world, episode) as admin:
         for _ in range(world.rng.randint(15, 40)):
             ended += await admin.fetchval(TERMINATE, OWNER, [])
             await asyncio.sleep(world.rng.uniform(0.01, 0.2))
-    finally:
-        await admin.close()
-    episode.heal()
     if not ended:
         raise NotHappened("nothing was connected")
     episode.evidence = f"{ended} connections ended"
@@ -102,17 +108,11 @@ async def pg_terminate(world: World, episode: Episode) -> None:
 @fault("pg_locked")
 async def pg_locked(world: World, episode: Episode) -> None:
     """Somebody holds the table of clicks for seconds."""
-    admin = await world.postgres.connect()
-    episode.begin()
-    try:
-        async with admin.transaction():
-            await admin.execute("SET LOCAL lock_timeout = '10s'")
-            await admin.execute("LOCK TABLE clicks IN ACCESS EXCLUSIVE MODE")
-            await world.outage(3.0, 6.0)
-            waiting = await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    finally:
-        await admin.close()
-    episode.heal()
+    async with _by_admin(world, episode) as admin, admin.transaction():
+        await admin.execute("SET LOCAL lock_timeout = '10s'")
+        await admin.execute("LOCK TABLE clicks IN ACCESS EXCLUSIVE MODE")
+        await world.outage(3.0, 6.0)
+        waiting = await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
     if not waiting:
         raise NotHappened("nobody waited for the lock")
     episode.evidence = f"ACCESS EXCLUSIVE on clicks, {waiting} waited"

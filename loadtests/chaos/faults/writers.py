@@ -27,11 +27,8 @@ async def two_conversion_writers(world: World, episode: Episode) -> None:
     """Postbacks are journaled while PostgreSQL is away; then two writers decide on them, and one is killed."""
     episode.begin()
     world.turnout.add("conversions", "conversions-2")
-    await world.network.set("postgres", "reset")
-    try:
+    async with world.network.away("postgres") as told:
         await asyncio.sleep(4.0)
-    finally:
-        told = await world.network.set("postgres", "pass")
     await asyncio.sleep(0.5)
     await world.turnout.kill("conversions")
     await asyncio.sleep(2.0)

@@ -64,6 +64,12 @@ class CounterLine:
             self._page = None
 
 
+def in_shared_memory(path: Path) -> Path:
+    """Where this user has in memory what belongs to `path` on disk."""
+    digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
+    return SHARED_MEMORY / f"turnout-{os.getuid()}-{digest}"
+
+
 class CounterPage:
     """The page of one slot, used by the one process that holds the slot's lock."""
 
@@ -71,8 +77,7 @@ class CounterPage:
         """Map the page, making it when it is not there. OSError when the disk is full and the page was never made."""
         self._path = path
         on_disk = self._prepare()
-        digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
-        self._shared: Path | None = SHARED_MEMORY / f"turnout-{os.getuid()}-{digest}"
+        self._shared: Path | None = in_shared_memory(path)
         try:
             self._map = _mapped(self._shared)
         except OSError:  # no shared memory here: the page on disk itself

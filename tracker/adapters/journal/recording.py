@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tracker import wire
@@ -101,6 +102,12 @@ class Recording:
             with contextlib.suppress(OSError):
                 self._attach(self._slot.open_page())
 
+    def record(self, record: wire.Record | wire.Receipt) -> asyncio.Future[None]:
+        """Record it. The future is done when it is as safe as the ack mode asks, or at the deadline; whoever waits may go before."""
+        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.add(record, partial(_done, safe))
+        return safe
+
     @property
     def journaled_records(self) -> int:
         """Records this process has in its journal."""
@@ -126,6 +133,11 @@ class Recording:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.shipper.end()
+
+
+def _done(safe: asyncio.Future[None]) -> None:
+    if not safe.done():  # whoever waited has gone
+        safe.set_result(None)
 
 
 def _default_max_bytes(root: Path) -> int:
