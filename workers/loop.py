@@ -9,11 +9,11 @@ from tracker.errors import TransientError
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 1.0  # no longer: what an outage held up is to be through sooner than the outage took
 
 
 class Backoff:
-    """Pauses of 0.1 s, doubled up to 5 s (or as told), until `reset`."""
+    """Pauses of 0.1 s, doubled up to 1 s (or as told), until `reset`."""
 
     def __init__(self, first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S) -> None:
         self._first_s, self._longest_s, self._next_s = first_s, longest_s, first_s

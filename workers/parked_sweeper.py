@@ -13,7 +13,7 @@ from workers.metrics import SweeperMetrics
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5  # between two looks when nothing more is due: a parked postback's first retry is after 1 s
-OUTAGE_PAUSE_S = 2.0
+OUTAGE_PAUSE_S = 1.0
 
 
 async def sweep(database: Database, stop: asyncio.Event, metrics: SweeperMetrics, *, pause_s: float = PAUSE_S) -> None:

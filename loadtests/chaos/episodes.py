@@ -19,6 +19,7 @@ CALM_S = 1.5  # after a named loss nobody waits for what is lost
 ANSWERS_S = 0.3  # until the ledger has the answers to visits that waited
 WARM_UP_S, LAST_CALM_S = 3.0, 2.0
 POLL_S = 0.2
+PARTS_ANSWER_S, PARTS_POLL_S = 30.0, 0.05
 STORED_CLICKS = "SELECT click_id FROM clicks WHERE click_id = ANY($1::uuid[])"
 SETTLED_ORDERS = "SELECT txid FROM conversions WHERE txid = ANY($1::text[]) AND status <> 'orphan'"
 
@@ -93,12 +94,23 @@ async def play(scene: Scene, fault: Fault) -> Episode:
         episode.failures.append(f"the fault could not be played to its end: {type(exc).__name__}: {exc}")
     episode.begin()
     await scene.make_whole()
-    if not episode.healed_at:
+    if not await _answers_at_once(scene) or not episode.healed_at:
         episode.heal()
     await _recover(scene, episode)
     episode.failures += scene.surprises()
     episode.ended_at = time.monotonic()
     return episode
+
+
+async def _answers_at_once(scene: Scene) -> bool:
+    """Whether every part answers; else wait until they do: a part that is still starting is still away."""
+    end, is_first = time.monotonic() + PARTS_ANSWER_S, True
+    while time.monotonic() < end:
+        if all((await scene.pages()).values()):
+            return is_first
+        is_first = False
+        await asyncio.sleep(PARTS_POLL_S)
+    return False
 
 
 async def _recover(scene: Scene, episode: Episode) -> None:

@@ -82,8 +82,8 @@ class Visits:
         return new
 
     def between(self, start: float, stop: float) -> list[Visit]:
-        """Those that were due in [start, stop)."""
-        return [visit for visit in self.by_number.values() if start <= visit.due_at < stop]
+        """Those that were under way in [start, stop)."""
+        return [visit for visit in self.by_number.values() if visit.due_at < stop and start <= visit.done_at]
 
     def close(self) -> None:
         """Let go of the file."""

@@ -167,9 +167,13 @@ async def _killed(up: Up, name: str) -> tuple[int, int]:
         raise NotHappened(f"there was no {name}")
     psutil.Process(pid).send_signal(signal.SIGKILL)
     up.killed[name] = up.killed.get(name, 0) + 1
-    await wait_until(lambda: up.pid_of(name) not in (0, pid), RESTART_S)
-    new = up.pid_of(name)
-    return pid, 0 if new == pid else new
+    seen: list[int] = []  # one look decides: a process that is just becoming its program has no name for a moment
+
+    def is_started() -> bool:
+        seen.append(up.pid_of(name))
+        return seen[-1] not in (0, pid)
+
+    return pid, seen[-1] if await wait_until(is_started, RESTART_S) else 0
 
 
 def _kill(name: str) -> Any:

@@ -50,7 +50,7 @@ class Episode:
 
     @property
     def outage_s(self) -> float:
-        """From the first blow to the end of the fault."""
+        """From the first blow until the fault is over and every part answers again."""
         return self.healed_at - self.started_at
 
     def begin(self) -> None:

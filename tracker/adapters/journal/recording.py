@@ -19,7 +19,7 @@ from tracker.adapters.journal.stream_link import StreamLink
 
 log = logging.getLogger(__name__)
 
-JOURNAL_RETRY_S = 5.0
+JOURNAL_RETRY_S = 1.0
 DISK_WAIT_S = 5.0
 GIGABYTE = 1024**3
 

@@ -42,7 +42,7 @@ RETRY_READING_S = 30.0
 SETTLE_S = 30.0  # a boot taken over: how long its last batches may still come out of the stream before they are missing
 CLOSE_AGAIN_S = 10.0  # a closing entry that does not show in the books is sent again
 OVERTAKEN_MS = 5000  # a state read this much before the one seen last was overtaken on its way; an older one means that Redis went back
-BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0)  # no longer: what an outage held up is to be through sooner than the outage took
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from tracker.crash import crash_at
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 5.0  # how long a journal that refused is left alone before it is tried again
+RETRY_AFTER_S = 1.0  # how long a journal that refused is left alone before it is tried again
 SEGMENT_MAX_AGE_S = 600.0  # a quiet journal is sealed too, so that covered segments can go
 IOV_MAX = 512
 
