@@ -18,9 +18,9 @@ from redirector.request import Request
 from tracker.adapters import http_server
 from tracker.adapters.countries import CountryLookup
 from tracker.adapters.journal.recording import Recording
-from tracker.adapters.lmdb_routes import RouteTable
 from tracker.domain import addresses
 from tracker.journals import click_journal
+from tracker.route_table import route_table
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 DRAIN_S = 10.0
 WATCH_EVERY_S = 1.0
-NOT_FOUND = b"<!doctype html><html lang=en><meta charset=utf-8><title>Not found</title><p>This link leads nowhere.</p></html>\n"
 _OWN = b"/-/"
 HEAD_MAX_BYTES = 64 * 1024
 
@@ -41,7 +40,7 @@ class RedirectorApp:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._table = RouteTable(settings.directory.routes, fallback=settings.fallback_url or None)
+        self._table = route_table(settings)
         self._recording = Recording(click_journal(settings))
         countries = CountryLookup(settings.geoip_db)
         limiter = FloodLimiter(settings.flood_limit)
@@ -100,7 +99,7 @@ class RedirectorApp:
         if answer.record is not None:
             await self._recording.record(answer.record)
         await _send(send, answer, is_head=request.method == b"HEAD")
-        self._metrics.observe(answer.outcome, time.perf_counter() - started)
+        self._metrics.observe(answer.outcome, answer.resolved, time.perf_counter() - started)
 
     def _answer(self, request: Request) -> Answer:
         if not self._is_fresh:
@@ -108,7 +107,7 @@ class RedirectorApp:
             self._table.refresh()
             asyncio.get_running_loop().call_soon(self._is_stale)
         answer = self._handler.handle(request)
-        if answer.record is None and answer.status != 405:
+        if answer.is_flooded:
             self._recording.line.flooded += 1
             self._recording.line.save()
         return answer
@@ -141,14 +140,12 @@ async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:
     if answer.status == 405:
         await _plain(send, 405, b"method not allowed\n", extra=[(b"allow", b"GET, HEAD, POST")])
         return
-    body = b""
     if answer.location:
         headers += [(b"location", answer.location), (b"content-length", b"0")]
     else:
-        body = NOT_FOUND
-        headers += [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        headers += [(b"content-type", answer.content_type.encode("ascii")), (b"content-length", b"%d" % len(answer.body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if is_head else body})
+    await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
 
 
 async def _plain(

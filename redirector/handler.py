@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from redirector import pages
 from redirector.limits import Flood, FloodLimiter
 from redirector.mint import mint
 from redirector.request import Request
@@ -15,23 +16,36 @@ from tracker.adapters.lmdb_routes import RouteTable
 from tracker.click_record import DAY_US, RATE_LIMITED, VALID, Visitor, click_record, secret_of, verdict_of
 from tracker.domain import addresses, click_id, resolve
 from tracker.domain.addresses import Network
-from tracker.domain.destination import destination, read_labels
+from tracker.domain.destination import destination, labels_of
+from tracker.platforms.replies import answer_to
 
 RULE_VERSION = 1  # of the verdict below; a changed rule gets the next number, old clicks keep theirs
 _METHODS = frozenset((b"GET", b"HEAD", b"POST"))
 
 
 class Answer(msgspec.Struct, gc=False):
-    """What goes back. `record` None: nothing to record (the hard flood limit, a method that is no click)."""
+    """What goes back. `record` None: nothing to record (the hard flood limit, a method that is no click, the anchor page).
+
+    `resolved` names platform and outcome where an old platform's link was asked for. A `body` goes back in place of a redirect.
+    """
 
     status: int
     location: bytes
     click_id: bytes
     outcome: str
     record: wire.Record | None
+    resolved: tuple[str, str] | None = None
+    body: bytes = b""
+    content_type: str = pages.HTML
+
+    @property
+    def is_flooded(self) -> bool:
+        """Not recorded because of the hard flood limit."""
+        return self.record is None and not self.click_id and self.status in (302, 404)
 
 
 NOT_A_CLICK = Answer(405, b"", b"", "method", None)
+ANCHOR = Answer(200, b"", b"", "anchor", None, body=pages.ANCHOR_PAGE)
 
 
 class Handler:
@@ -50,13 +64,16 @@ class Handler:
             return NOT_A_CLICK
         raw_id, now_us = mint()
         found = resolve.resolve(self._table, request.host, request.target, now_us // 1000)
+        if found.wants_anchor and not found.forward:
+            return ANCHOR
         address = addresses.client_address(request.peer, request.forwarded_for, self._trusted)
         flood = self._limiter.judge(addresses.network(address), found.link_id, now_us // 1_000_000)
-        labels = read_labels(request.target)
+        labels = labels_of(found, request.host, request.target)
+        resolved = (found.platform, found.outcome) if found.platform and found.source is not None else None
         if flood is Flood.COUNTED_ONLY:
             nobody = Visitor(address, "", request.user_agent, request.language, request.referrer)
             location = destination(found, labels, b"", lambda: nobody.macros(time.time(), _random()))
-            return Answer(302 if location else 404, location, b"", found.outcome, None)
+            return _answer(location, b"", found.outcome, None, resolved)
         visitor = Visitor(address, self._countries.country(address), request.user_agent, request.language, request.referrer)
         text_id = click_id.to_text(raw_id)
         location = destination(found, labels, text_id, lambda: visitor.macros(time.time(), _random()))
@@ -80,13 +97,30 @@ class Handler:
             secret=secret_of(self._table.installation()),
             day=self._today(now_us),
         )
-        return Answer(302 if location else 404, location, text_id, found.outcome, record)
+        answer = _answer(location, text_id, found.outcome, record, resolved)
+        return _in_old_words(found, answer) if found.reading is not None and found.reading.answer else answer
 
     def _today(self, now_us: int) -> str:
         day_number = now_us // DAY_US
         if day_number != self._day_number:
             self._day_number, self._day = day_number, datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y-%m-%d")
         return self._day
+
+
+def _answer(location: bytes, click_id: bytes, outcome: str, record: wire.Record | None, resolved: tuple[str, str] | None) -> Answer:
+    if location:
+        return Answer(302, location, click_id, outcome, record, resolved)
+    return Answer(404, b"", click_id, outcome, record, resolved, pages.NOT_FOUND)
+
+
+def _in_old_words(found: resolve.Resolution, answer: Answer) -> Answer:
+    """To a click that a server reports, what the old platform says: the server wants the click id, not a redirect."""
+    if found.source is None or found.reading is None or found.outcome != resolve.OK or found.forward:
+        return answer
+    reply = answer_to(found.source.profile, found.reading, values={"click_id": answer.click_id.decode("ascii")})
+    answer.status, answer.location = reply.status, b""
+    answer.body, answer.content_type = reply.body, reply.content_type
+    return answer
 
 
 def _random() -> bytes:

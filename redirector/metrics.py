@@ -21,7 +21,12 @@ from tracker.adapters.lmdb_routes import RouteTable
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 BOUNDS = (*map(str, BUCKETS_S), "+Inf")
 REDIRECTS, DURATION = "turnout_redirects", "turnout_redirect_duration_seconds"
+OLD_LINKS = "turnout_old_link_resolutions"
 SUM = ("sum",)  # beside the bounds, among the counts of DURATION
+LABELLED = {
+    REDIRECTS: ("Requests for links answered", ("outcome",)),
+    OLD_LINKS: ("Requests for an old platform's URLs answered", ("platform", "outcome")),
+}
 COUNTERS = {
     "turnout_clicks_accepted": "Records given a place in the books",
     "turnout_clicks_journaled": "Records written to the journal",
@@ -44,6 +49,7 @@ class RedirectMetrics(Collector):
     def __init__(self, table: RouteTable, recording: Recording, pages: MetricsPages | None = None) -> None:
         """`pages` None: nobody else's figures count, and nobody sees these."""
         self.outcomes: Counter[str] = Counter()
+        self.old_links: Counter[tuple[str, str]] = Counter()
         self._durations = [0] * len(BOUNDS)
         self._duration_sum_s = 0.0
         self._table, self._recording, self._pages = table, recording, pages
@@ -51,9 +57,11 @@ class RedirectMetrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def observe(self, outcome: str, duration_s: float) -> None:
-        """One answer."""
+    def observe(self, outcome: str, old_link: tuple[str, str] | None, duration_s: float) -> None:
+        """One answer; `old_link`: platform and outcome, where it was to a URL of an old platform."""
         self.outcomes[outcome] += 1
+        if old_link is not None:
+            self.old_links[old_link] += 1
         self._durations[bisect_left(BUCKETS_S, duration_s)] += 1
         self._duration_sum_s += duration_s
 
@@ -79,10 +87,11 @@ class RedirectMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families, as they stand now."""
         host = self._of_host()
-        redirects = CounterMetricFamily(REDIRECTS, "Requests for links answered", labels=["outcome"])
-        for labels, value in host.counters.get(REDIRECTS, {}).items():
-            redirects.add_metric(labels, value)
-        yield redirects
+        for name, (meaning, names) in LABELLED.items():
+            family = CounterMetricFamily(name, meaning, labels=names)
+            for labels, value in host.counters.get(name, {}).items():
+                family.add_metric(labels, value)
+            yield family
         yield _histogram(host.counters[DURATION])
         for name, meaning in COUNTERS.items():
             yield CounterMetricFamily(name, meaning, value=host.counters[name][()])
@@ -111,6 +120,7 @@ class RedirectMetrics(Collector):
         clicks = (line.accepted, recording.journaled_records, recording.shipper.shipped_records, line.unrecorded, line.late, line.flooded)
         counts: Counts = {name: {(): value} for name, value in zip(COUNTERS, clicks, strict=True)}
         counts[REDIRECTS] = {(outcome,): count for outcome, count in self.outcomes.items()}
+        counts[OLD_LINKS] = {(platform, outcome): count for (platform, outcome), count in self.old_links.items()}
         counts[DURATION] = {(bound,): count for bound, count in zip(BOUNDS, self._durations, strict=True)}
         counts[DURATION][SUM] = self._duration_sum_s
         return counts

@@ -10,11 +10,14 @@ from tracker.domain import addresses
 from tracker.domain.destination import Labels
 from tracker.domain.resolve import Resolution
 from tracker.domain.routes import Installation
+from tracker.platforms.reading import RawIds
 
 KIND = "click"
 VALID, BOT, PREFETCH, HEAD, RATE_LIMITED = "valid", "bot", "prefetch", "head", "rate_limited"
 DAY_US = 86_400_000_000
 _VISITOR_KEY_BYTES = 16
+NO_IDS = RawIds()
+NO_SUB_IDS: dict[str, bytes] = {}
 
 
 class Visitor(msgspec.Struct, gc=False):
@@ -67,7 +70,13 @@ def click_record(
     found: Resolution, labels: Labels, visitor: Visitor, *, click_id: bytes, at_us: int, method: str, host: bytes, target: bytes,
     destination: bytes, verdict: str, rule_version: int, ip_mode: str, secret: bytes, day: str,
 ) -> wire.Record:  # fmt: skip
-    """The record of a visit that resolved to `found`. `day` is the UTC day of `at_us`, such as `2026-01-31`."""
+    """The record of a visit that resolved to `found`. `day` is the UTC day of `at_us`, such as `2026-01-31`.
+
+    What an old link says stays with it: the old ids as bytes, and in `extra` its sub ids by the old platform's names.
+    """
+    ids, sub_ids = NO_IDS, NO_SUB_IDS
+    if found.reading is not None and found.reading.kind is not None:
+        ids, sub_ids = found.reading.raw, {name: value.encode() for name, value in found.reading.sub_ids.items()}
     return wire.Record(
         click_id=click_id,
         received_at_us=at_us,
@@ -95,4 +104,9 @@ def click_record(
         ref=labels.ref,
         visitor_key=visitor.key(secret, at_us),
         platform=found.platform or "",
+        old_partner=ids.partner_id or b"",
+        old_offer=ids.offer_id or b"",
+        old_creative=ids.creative_id or b"",
+        old_click_id=ids.click_id or b"",
+        extra=sub_ids,
     )

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tracker.domain import money
 from tracker.domain.macros import MACROS
 from tracker.domain.urls import host_key
 from tracker.errors import RejectedInput
+from tracker.platforms.profile import SourceSettings
 
 URL_MAX = 2048
 TEXT_MAX = 255
@@ -30,6 +33,13 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 MACRO = re.compile(r"\{([^{}]*)\}")
 PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
 Read = Callable[[Any], Any]
+TARGETS = {
+    "partner": "partner",
+    "offer": "campaign",
+    "creative": "creative or a campaign",
+    "link": "link",
+    "pair": "link",
+}  # kind of an old id → what it means
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,18 @@ def mapping(value: Any) -> dict[str, Any]:
     if "\x00" in repr(value) or "\\x00" in repr(value) or SURROGATE.search(repr(value)):
         raise ValueError("must not contain NUL or broken characters")
     return value
+
+
+def host_settings(value: Any) -> dict[str, Any]:
+    """A JSON object; its part `reading` holds what `SourceSettings` of `tracker.platforms.profile` describes."""
+    found = mapping(value)
+    if "reading" in found:
+        try:
+            msgspec.convert(found["reading"], SourceSettings)
+        except msgspec.ValidationError as exc:
+            known = ", ".join(SourceSettings.__struct_fields__)
+            raise ValueError(f"has a reading that cannot be used: {exc}; its fields are {known}") from None
+    return found
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
@@ -410,9 +432,24 @@ HOST_THING = Thing(
     (
         Field("host", host, "host", required=True, fixed=True), Field("kind", one_of("tracking", "old"), "kind"),
         _refers("advertiser", required=False, fixed=False), Field("platform", text, "platform", nullable=True),
-        _url("fallback_url"), _url("forward_to"), _mapping("settings"), *SOURCE,
+        _url("fallback_url"), _url("forward_to"),
+        Field("settings", host_settings, "settings", schema=OBJECT, help='a JSON object; "reading" says what was changed on the platform'),
+        Field("source", filled, "source", nullable=True, help="whose ids stand in its links; its platform's name when missing"), SOURCE[1],
     ),
     key="host",
 )  # fmt: skip
+OLD_ID = Thing(
+    "old-id",
+    "old-ids",
+    (
+        Field("source", filled, "source", required=True, fixed=True, help="the installation of the old platform"),
+        Field("kind", one_of(*TARGETS), "kind", required=True, fixed=True, help="partner, offer, creative, link or pair (partner/offer)"),
+        Field("source_id", text, "source_id", required=True, fixed=True, help="the id in old links; empty: of links that name none"),
+        _refers("partner", required=False, fixed=False), _refers("campaign", required=False, fixed=False),
+        _refers("link", required=False, fixed=False), Field("creative", text, "creative", nullable=True),
+        Field("status", one_of("active", "archived"), "status", help="active or archived"),
+    ),
+    key="id",
+)  # fmt: skip
 
-THINGS = {thing.plural: thing for thing in (ADVERTISER, CAMPAIGN, PARTNER, LINK, ALIAS, COUPON, GOAL, HOST_THING)}
+THINGS = {thing.plural: thing for thing in (ADVERTISER, CAMPAIGN, PARTNER, LINK, ALIAS, COUPON, GOAL, HOST_THING, OLD_ID)}

@@ -60,6 +60,13 @@ GET   /api/v1/tracking-hosts                         401  401   401     200    2
 POST  /api/v1/tracking-hosts                         401  401   401     403    201      201   403 403
 GET   /api/v1/tracking-hosts/{key}                   401  401   401     200    200      200   403 403
 PATCH /api/v1/tracking-hosts/{key}                   401  401   401     403    200      200   403 403
+GET   /api/v1/old-ids                                401  401   401     200    200      200   403 403
+POST  /api/v1/old-ids                                401  401   401     403    201      201   403 403
+GET   /api/v1/old-ids/{key}                          401  401   401     200    200      200   403 403
+PATCH /api/v1/old-ids/{key}                          401  401   401     403    200      200   403 403
+GET   /api/v1/orphans                                401  401   401     200    200      200   403 403
+POST  /api/v1/orphans/map                            401  401   401     403    201      201   403 403
+POST  /api/v1/orphans/attribute                      401  401   401     403    200      200   403 403
 GET   /api/v1/keys                                   401  401   401     403    403      200   403 403
 POST  /api/v1/keys                                   401  401   401     403    403      201   403 403
 POST  /api/v1/keys/{number}/revoke                   401  401   401     403    403      200   403 403
@@ -86,7 +93,7 @@ STAFF = ("viewer", "operator", "admin")
 OF_SHOP = ("Shop", "shop.example", "shoes", "adas", "ada", "TEN", "lead", "order-")
 OF_OTHER = ("Rival", "rival.example", "boots", "bobs", "bob", "FIVE", "signup", "purchase-")
 CHANGEABLE = """
-    advertisers campaigns partners links aliases coupons goals tracking_hosts api_keys postback_tokens terms
+    advertisers campaigns partners links aliases coupons goals tracking_hosts old_ids api_keys postback_tokens terms
     conversions ledger_entries events
 """
 STATE = " UNION ALL ".join(
@@ -154,6 +161,7 @@ SHOPS = {
     "coupons": {"code": "TEN", "partner": "ada", "campaign": "shoes"},
     "goals": {"slug": "lead", "campaign": "shoes", "payout": "1 EUR"},
     "tracking-hosts": {"host": "go.shop.example", "advertiser": "shop"},
+    "old-ids": {"source": "tune", "kind": "partner", "source_id": "42", "partner": "ada"},
 }
 
 
@@ -198,7 +206,7 @@ ONE = {  # what stands for {key}, {slug} …: the shop's
     "tracking-hosts": "go.shop.example",
 }  # fmt: skip
 CHANGE = {"aliases": {"status": "paused"}, "tracking-hosts": {"fallback_url": "https://shop.example/"}, "goals": {"name": "renamed"}}
-CHANGE |= {"coupons": {"status": "paused"}}
+CHANGE |= {"coupons": {"status": "paused"}, "old-ids": {"status": "archived"}}
 
 
 def creation(noun: str, role: str) -> dict[str, object]:
@@ -212,8 +220,10 @@ def creation(noun: str, role: str) -> dict[str, object]:
         "coupons": {"code": f"NEW-{role}", "partner": "ada", "campaign": "shoes"},
         "goals": {"slug": f"new-{role}", "campaign": "shoes"},
         "tracking-hosts": {"host": f"{role}.shop.example", "advertiser": "shop"},
+        "old-ids": {"source": "tune", "kind": "partner", "source_id": role, "partner": "ada"},
         "keys": {"role": "viewer", "name": role},
         "explain": {"url": "https://go.shop.example/x"},
+        "orphans": {"days": 1},
     }
     return new[noun]
 
@@ -231,13 +241,15 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         await drop_second_token(world)
         await world.made("/api/v1/advertisers/shop/rotate-token", None)
         return method, "/api/v1/advertisers/shop/revoke-token", {"slot": 2}
+    if path.endswith("/orphans/map"):
+        return method, path, {"source": "tune", "kind": "partner", "source_id": role, "partner": "ada"}
     values = {"click_id": click_text(world.click), "action": "approve"}
     if "{conversion_id}" in path:
         values["conversion_id"] = await world.pending()
     if "{number}" in path:
         values["number"] = str((await world.made("/api/v1/keys", {"role": "viewer", "name": "to be revoked"}))["id"])
-    if noun == "aliases":
-        values["key"] = str((await world.ask("admin", "GET", "/api/v1/aliases")).json()["items"][1]["id"])
+    if noun in ("aliases", "old-ids"):
+        values["key"] = str((await world.ask("admin", "GET", f"/api/v1/{noun}")).json()["items"][1 if noun == "aliases" else -1]["id"])
     path = path.format(**{"key": ONE.get(noun)} | values) if "{" in path else path
     if method == "POST" and not path.endswith("/approve"):
         return method, path, None if "/revoke" in path else creation(noun, role)

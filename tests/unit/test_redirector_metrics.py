@@ -30,7 +30,7 @@ class Process:
 
     def redirect(self, times=1, outcome="ok"):
         for _ in range(times):
-            self.metrics.observe(outcome, 0.003)
+            self.metrics.observe(outcome, None, 0.003)
         self.recording.line.accepted += times
 
     def scrape(self):

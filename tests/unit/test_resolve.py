@@ -3,8 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from tracker.domain.resolve import JoinedRoute, join, resolve
+from tracker.domain.resolve import JoinedRoute, OldLink, join, resolve
 from tracker.domain.routes import CampaignRoute, HostRoute, Installation, LinkRoute, PartnerRoute
+from tracker.platforms.loader import Shelf
+
+PROFILES = Shelf()
 
 LINK = LinkRoute(link_id=1, slug="summer", campaign_id=2, partner_id=3, advertiser_id=4, creative="b1")
 CAMPAIGN = CampaignRoute(campaign_id=2, slug="spring", advertiser_id=4, destination="https://s.example/", domains=("s.example",))
@@ -25,6 +28,12 @@ class Table:
 
     def host(self, name):
         return self.hosts.get(name)
+
+    def source_of(self, host):
+        return PROFILES.source(host.platform) if host.platform else None
+
+    def old_link(self, host, source, reading):
+        return OldLink(None, None, "partner and offer")
 
     def installation(self):
         return Installation(fallback=self.fallback)

@@ -1,5 +1,6 @@
 """The route table of a host as everybody but its publisher sees it: read-only, through the page cache."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import lmdb
+import msgspec
 
 from tracker.adapters.lmdb_environment import MAP_SIZE_BYTES, ROUTES, ROWS, Identity, alive_path, environments, identity_of
-from tracker.domain.resolve import JoinedRoute, join
+from tracker.domain.resolve import JoinedRoute, OldLink, join, old_link
 from tracker.domain.routes import (
     ACTIVE,
     ID_BYTES,
@@ -19,18 +21,26 @@ from tracker.domain.routes import (
     Installation,
     Kind,
     LinkRoute,
+    OldIdRoute,
     PartnerRoute,
     Route,
     TokenRoute,
     decode,
     id_key,
+    old_id_key,
     route_key,
 )
 from tracker.errors import CorruptData
+from tracker.platforms.compiled import Source
+from tracker.platforms.loader import Shelf
+from tracker.platforms.profile import AS_SHIPPED, SourceSettings
+from tracker.platforms.reading import Reading
 
 log = logging.getLogger(__name__)
 
 CACHE_ENTRIES = 20_000  # decoded routes of one kind; emptied when full
+SOURCES_MAX = 1000  # compiled platforms of hosts with settings of their own
+READING = "reading"  # the part of a host's settings that says what its operator changed on the platform
 LOOK_EVERY_S = 1.0  # how often a reader looks whether a (new) file is there
 _MISSING: Final = object()
 
@@ -51,12 +61,15 @@ class RouteTable:
         path: Path,
         *,
         fallback: str | None = None,
+        platforms: Shelf | None = None,
         map_size_bytes: int = MAP_SIZE_BYTES,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is opened yet. `fallback` is the installation's until the table says otherwise."""
+        """Nothing is opened yet. `fallback` is the installation's until the table says otherwise. No `platforms`: no old URL is read."""
         self.path = path
         self.corrupt = 0  # routes that could not be decoded
+        self._platforms = platforms
+        self._sources: dict[tuple[str, str], Source | None] = {}
         self._default = Installation(fallback=fallback or None)
         self._map_size_bytes, self._monotonic = map_size_bytes, monotonic
         self._env: Any = None
@@ -124,6 +137,32 @@ class RouteTable:
         if host is not _MISSING:
             return cast("HostRoute | None", host)
         return self._keep(self._hosts, name, self._read(HostRoute, route_key(Kind.HOST, name.encode())))
+
+    def source_of(self, host: HostRoute) -> Source | None:
+        """The platform of a registered host with that host's settings; compiled once, however often the table is published."""
+        if host.platform is None or self._platforms is None:
+            return None
+        reading = host.settings.get(READING)
+        if not reading:
+            return self._platforms.source(host.platform)
+        key = (host.platform, json.dumps(reading, sort_keys=True))
+        if key not in self._sources:
+            if len(self._sources) >= SOURCES_MAX:
+                self._sources.clear()
+            self._sources[key] = self._platforms.with_settings(host.platform, _settings(host, reading))
+        return self._sources[key]
+
+    def old_link(self, host: HostRoute, source: Source, reading: Reading) -> OldLink:
+        """The link that a reading means."""
+        key = (host.id_source, *reading.ids[:3], reading.link_key)
+        found = self._old_links.get(key, _MISSING)
+        if found is not _MISSING:
+            return cast("OldLink", found)
+        return self._keep(self._old_links, key, old_link(self, host, source, reading))
+
+    def old_id(self, source: str, kind: str, source_id: str) -> OldIdRoute | None:
+        """What an id of a source means; not remembered, `old_link` is."""
+        return self._read(OldIdRoute, old_id_key(source, kind, source_id))
 
     def installation(self) -> Installation:
         """What holds for the whole installation; before the first publishing, the fallback given to this table."""
@@ -218,6 +257,7 @@ class RouteTable:
     def _forget(self) -> None:
         self._links: dict[bytes, Any] = {}
         self._aliases: dict[tuple[str, str], Any] = {}
+        self._old_links: dict[tuple[str | None, ...], Any] = {}
         self._hosts: dict[str, Any] = {}
         self._campaigns: dict[int, CampaignRoute | None] = {}
         self._partners: dict[int, PartnerRoute | None] = {}
@@ -243,3 +283,12 @@ class RouteTable:
     def _open(self) -> None:
         self._identity, self._env = environments.acquire(self.path, writable=False, map_size_bytes=self._map_size_bytes)
         self._routes, self._rows = (self._env.open_db(name, create=False) for name in (ROUTES, ROWS))
+
+
+def _settings(host: HostRoute, reading: Any) -> SourceSettings:
+    """What cannot be read leaves the platform as it is shipped: the API refuses it, so it is from elsewhere."""
+    try:
+        return msgspec.convert(reading, SourceSettings)
+    except (msgspec.ValidationError, ValueError):
+        log.exception("routes.unreadable_host_settings", extra={"host": host.host})
+        return AS_SHIPPED

@@ -134,7 +134,7 @@ class ClickSink(WriterSink):
     async def _once(self, load: Load, write: Callable[[Connection, Load], Awaitable[_Tried]]) -> Stored:
         async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:
             tried = await write(connection, load)
-            await self._roll_up(connection, tried.rows)
+            await roll_up(connection, tally_of(tried.rows), self._slot)
             await bury(connection, tried.letters)
             await postgres_books.account(connection, _deltas(load, tried))
             crash_at("click_writer.before_commit")
@@ -166,16 +166,17 @@ class ClickSink(WriterSink):
                     left += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
         return tried
 
-    async def _roll_up(self, connection: Connection, rows: list[Row]) -> None:
-        tally = tally_of(rows)
-        if buckets := sorted(tally.buckets.items()):
-            keys, counts = [key for key, _ in buckets], [count for _, count in buckets]
-            columns: list[list[Any]] = [[key[0] for key in keys], *([key[n] for key in keys] for n in (1, 2, 3)), [self._slot] * len(keys)]
-            await connection.execute(BUCKETS, *columns, *_columns(counts))
-        if days := sorted(tally.days.items()):
-            day_keys, counts = [key for key, _ in days], [count for _, count in days]
-            columns = [[key[0] for key in day_keys], *([key[n] for key in day_keys] for n in (1, 2)), [self._slot] * len(days)]
-            await connection.execute(DAYS, *columns, *_columns(counts))
+
+async def roll_up(connection: Connection, tally: Tally, slot: int) -> None:
+    """Add what was tallied to the rollups, in the order of their keys. Part of the caller's transaction."""
+    if buckets := sorted(tally.buckets.items()):
+        keys, counts = [key for key, _ in buckets], [count for _, count in buckets]
+        columns: list[list[Any]] = [[key[0] for key in keys], *([key[n] for key in keys] for n in (1, 2, 3)), [slot] * len(keys)]
+        await connection.execute(BUCKETS, *columns, *_columns(counts))
+    if days := sorted(tally.days.items()):
+        day_keys, counts = [key for key, _ in days], [count for _, count in days]
+        columns = [[key[0] for key in day_keys], *([key[n] for key in day_keys] for n in (1, 2)), [slot] * len(days)]
+        await connection.execute(DAYS, *columns, *_columns(counts))
 
 
 def tally_of(rows: list[Row]) -> Tally:

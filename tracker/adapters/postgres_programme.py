@@ -15,7 +15,7 @@ from tracker.adapters.postgres_pool import Connection, Database
 from tracker.domain import money
 from tracker.domain.urls import alias_key, host_key
 from tracker.errors import Conflict, NotFound, RejectedInput
-from tracker.programme import CAMPAIGN, COUPON, LINK, LINKS_MAX, PARTNER, Money, Thing
+from tracker.programme import CAMPAIGN, COUPON, LINK, LINKS_MAX, OLD_ID, PARTNER, TARGETS, Money, Thing
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -215,6 +215,10 @@ class Programme:
         for attempt in range(SLUG_TRIES):
             try:
                 return await self._database.transaction(work, timeout_s=timeout_s)
+            except asyncpg.CheckViolationError as exc:
+                if thing is not OLD_ID:
+                    raise
+                raise RejectedInput("invalid_target", f"an old id of {_TARGETS}", field="kind") from exc
             except asyncpg.UniqueViolationError as exc:
                 slug = "_slug_key" in (exc.constraint_name or "")
                 if not (slug and retried) or attempt == SLUG_TRIES - 1:
@@ -281,7 +285,7 @@ async def _columns(connection: Connection, thing: Thing, values: Values) -> Valu
         if item.refers and value is not None:
             row = await reference(connection, "partner" if item.name == "parent" else item.refers, value)
             value = row["id"]
-            if item.refers in ("campaign", "link"):
+            if item.refers in ("campaign", "link") and thing is not OLD_ID:
                 columns["advertiser_id"] = row["advertiser_id"]
         columns[item.column] = value
     if thing.name == "alias" and "url" in columns:
@@ -427,6 +431,7 @@ async def _insert_links(
     return [row["id"] for row in found]
 
 
+_TARGETS = ", ".join(f"kind {kind} needs a {target} and nothing else" for kind, target in TARGETS.items())
 _LINK_TEXTS: tuple[tuple[str, str | None], ...] = (
     ("name", ""),
     ("creative", ""),

@@ -98,9 +98,16 @@ VIEWS = {
         "tracking_hosts t LEFT JOIN advertisers a ON a.id = t.advertiser_id",
         {"kind": "t.kind", "advertiser": "a.slug"},
     ),
+    "old-ids": View(
+        ("t.id", "t.kind", "p.slug AS partner", "c.slug AS campaign", "l.slug AS link", *_own("creative status is_own")),
+        "old_ids t LEFT JOIN partners p ON p.id = t.partner_id LEFT JOIN campaigns c ON c.id = t.campaign_id"
+        " LEFT JOIN links l ON l.id = t.link_id",
+        {"status": "t.status", "kind": "t.kind", "partner": "p.slug", "campaign": "c.slug", "link": "l.slug"},
+        None,
+    ),
 }
 PAGE_MAX = 1000  # items of a list
-NUMBERED = frozenset(("aliases", "coupons", "goals"))  # these also answer to their id
+NUMBERED = frozenset(("aliases", "coupons", "goals", "old-ids"))  # these also answer to their id
 OF_CAMPAIGN = frozenset(("coupons", "goals"))  # the same name may occur once a campaign, so `?campaign=` tells which is meant
 
 EVENT = "INSERT INTO events (actor, action, entity, entity_id, reason, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7)"

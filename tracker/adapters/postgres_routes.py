@@ -23,6 +23,7 @@ from tracker.domain.routes import (
     Installation,
     Kind,
     LinkRoute,
+    OldIdRoute,
     PartnerRoute,
     Route,
     TokenRoute,
@@ -67,8 +68,10 @@ CAMPAIGNS = f"""SELECT c.id, c.slug, c.advertiser_id, c.destination_url, c.fallb
     {_ms("c.starts_at")} AS starts_at, {_ms("c.expires_at")} AS expires_at, a.domains, a.status AS advertiser_status,
     c.rules::text, c.revision + a.revision AS revision FROM campaigns c JOIN advertisers a ON a.id = c.advertiser_id"""  # noqa: S608 - constants
 PARTNERS = "SELECT id, slug, status, revision FROM partners"
-HOSTS = """SELECT id, host, kind, platform, fallback_url, forward_to, state, advertiser_id, settings::text, revision
-    FROM tracking_hosts"""
+HOSTS = """SELECT id, host, kind, platform, fallback_url, forward_to, state, advertiser_id, settings::text,
+    coalesce(source, '') AS source, revision FROM tracking_hosts"""
+OLD_IDS = """SELECT id, source, kind, source_id, partner_id, campaign_id, link_id, creative, revision FROM old_ids
+    WHERE status = 'active'"""
 TOKENS = """SELECT t.id, t.advertiser_id, t.kind, t.token_hash, a.currency, a.slug, a.status, t.slot, a.settings::text,
     t.revision + a.revision AS revision FROM postback_tokens t JOIN advertisers a ON a.id = t.advertiser_id
     WHERE t.revoked_at IS NULL"""
@@ -100,7 +103,7 @@ def _partner(r: Sequence[Any]) -> Route:
 def _host(r: Sequence[Any]) -> Route:
     return HostRoute(
         host_id=r[0], host=r[1], kind=r[2], platform=r[3], fallback=r[4], forward_to=r[5], state=r[6],
-        advertiser_id=r[7], settings=_object(r[8]), revision=r[9],
+        advertiser_id=r[7], settings=_object(r[8]), source=r[9], revision=r[10],
     )  # fmt: skip
 
 
@@ -108,6 +111,12 @@ def _token(r: Sequence[Any]) -> Route:
     return TokenRoute(
         token_id=r[0], advertiser_id=r[1], kind=r[2], token_hash=r[3], currency=r[4], advertiser_slug=r[5],
         advertiser_status=r[6], slot=r[7], settings=_object(r[8]), revision=r[9],
+    )  # fmt: skip
+
+
+def _old_id(r: Sequence[Any]) -> Route:
+    return OldIdRoute(
+        old_id=r[0], source=r[1], kind=r[2], source_id=r[3], partner_id=r[4], campaign_id=r[5], link_id=r[6], creative=r[7], revision=r[8],
     )  # fmt: skip
 
 
@@ -119,10 +128,12 @@ KINDS: dict[bytes, tuple[str, Callable[[Sequence[Any]], Route]]] = {
     Kind.PARTNER: (PARTNERS, _partner),
     Kind.LINK: (LINKS, _link),
     Kind.ALIAS: (ALIASES, _alias),
+    Kind.OLD_ID: (OLD_IDS, _old_id),
 }
 ENTITIES = {
     "links": Kind.LINK,
     "aliases": Kind.ALIAS,
+    "old_ids": Kind.OLD_ID,
     "campaigns": Kind.CAMPAIGN,
     "partners": Kind.PARTNER,
     "tracking_hosts": Kind.HOST,

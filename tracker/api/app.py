@@ -15,13 +15,15 @@ from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens
 from tracker.api import conversions as conversion_routes
-from tracker.api import explain, postbacks, reports, system, things
+from tracker.api import explain, orphans, postbacks, reports, system, things
 from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
 from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
 from tracker.api.tokens import Tokens
 from tracker.journals import conversion_journal
+from tracker.orphans import Orphans
+from tracker.route_table import route_table
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def create(settings: Settings) -> FastAPI:
     app.include_router(conversion_routes.routes(conversions))
     app.include_router(reports.routes(database, settings))
     app.include_router(explain.routes(settings))
+    app.include_router(orphans.routes(Orphans(database, programme, partial(route_table, settings))))
     app.include_router(system.routes(database, conversions, metrics, settings))
     system.add_docs(app)
     app.add_exception_handler(Exception, _bug)

@@ -48,7 +48,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "aliases": {"url": "https://go.old.example/aff_c?offer_id=1&aff_id=2", "link": "blog-spring"},
     "coupons": {"code": "BLOG10", "partner": "blog", "campaign": "spring", "valid_from": "2026-01-01T00:00:00Z", "valid_to": None},
     "goals": {"slug": "lead", "campaign": "spring", "payout": {"type": "fixed", "amount": "5.00", "currency": "EUR"}},
-    "tracking-hosts": {"host": "go.old.example", "kind": "old", "advertiser": "shop"},
+    "tracking-hosts": {"host": "go.old.example", "kind": "old", "advertiser": "shop", "platform": "tune", "source": "tune"},
+    "old-ids": {"source": "tune", "kind": "partner", "source_id": "42", "partner": "blog"},
 }
 """A body that makes one of each; in this order, they make a programme."""
 
@@ -61,6 +62,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "coupons": {"valid_to": "2026-12-31T23:00:00Z"},
     "goals": {"payout": {"type": "fixed", "amount": "6.00", "currency": "EUR"}},
     "tracking-hosts": {"fallback_url": "https://shop.example/"},
+    "old-ids": {"status": "archived"},
 }
 
 

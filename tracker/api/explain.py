@@ -6,11 +6,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from tracker.adapters.lmdb_routes import RouteTable
 from tracker.api.answers import answer, read_json
 from tracker.api.document import REFUSALS, WITH_BODY, body_of
 from tracker.domain.explanation import as_dict, explanation
 from tracker.errors import RejectedInput
+from tracker.route_table import route_table
 from tracker.settings import Settings
 
 PROPERTIES = {"url": {"type": "string"}, "headers": {"type": "object", "additionalProperties": {"type": "string"}}}
@@ -36,7 +36,7 @@ def routes(settings: Settings) -> APIRouter:
 
 
 def _explain(settings: Settings, url: str, host: str) -> dict[str, Any]:
-    table = RouteTable(settings.directory.routes, fallback=settings.fallback_url)
+    table = route_table(settings)
     table.refresh()
     try:
         return as_dict(explanation(table, url, time.time_ns() // 1_000_000, host))

@@ -5,14 +5,14 @@ import time
 
 import orjson
 
-from tracker.adapters.lmdb_routes import RouteTable
 from tracker.domain.explanation import as_dict, explanation
+from tracker.route_table import route_table
 from tracker.settings import Settings
 
 
 def explain(settings: Settings, url: str, as_json: bool) -> int:
     """Print how `url` is resolved on this host. Exit code 0; a URL that leads nowhere is an answer, not an error."""
-    table = RouteTable(settings.directory.routes, fallback=settings.fallback_url)
+    table = route_table(settings)
     table.refresh()
     try:
         found = explanation(table, url, time.time_ns() // 1_000_000)

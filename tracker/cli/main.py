@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
-from tracker.cli import platforms, programme, reports, run, show
+from tracker.cli import orphans, platforms, programme, reports, run, show
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
@@ -25,6 +25,7 @@ app.add_typer(db, name="db", help="The database schema.")
 app.add_typer(key, name="key", help="API keys.")
 platforms.add_to(app)
 things = programme.add_to(app)
+app.add_typer(orphans.orphans, name="orphans")
 
 
 @app.callback()

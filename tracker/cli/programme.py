@@ -71,7 +71,7 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _adding(thing: Thing) -> Callable[..., None]:
-    named = next(item for item in thing.fields if item.name == (thing.key if thing.key != "id" else "url"))
+    named = next((item for item in thing.fields if item.name == thing.key), thing.fields[0])
 
     def add(key: str | None = None, json: bool = False, **values: Any) -> None:
         if key is not None and values.get(named.name) is not None and values[named.name] != key:

@@ -6,21 +6,48 @@ from urllib.parse import unquote_to_bytes
 from msgspec import Struct
 
 from tracker.domain.macros import with_click_id
-from tracker.domain.resolve import OK, Resolution
-from tracker.domain.urls import allowed_deep_link
+from tracker.domain.resolve import CLICK, OK, Resolution
+from tracker.domain.urls import alias_key, allowed_deep_link, host_key
+from tracker.platforms.compiled import REF, SUBS_MAX, Source
+from tracker.platforms.reading import Reading
 
 SUBS = tuple(f"sub{number}".encode() for number in range(1, 11))
 
 
 class Labels(Struct, gc=False, frozen=True):
-    """What a partner put into the query: sub ids (trailing empty ones left out), the own click id, a deep link."""
+    """What a partner put into the query: sub ids (trailing empty ones left out), the own click id, a deep link. `old_click_id`: the
+    old platform's, where its link carries one."""
 
     subs: tuple[bytes, ...] = ()
     ref: bytes = b""
     deep_link: bytes = b""
+    old_click_id: bytes = b""
 
 
 NO_LABELS = Labels()
+
+
+def labels_of(found: Resolution, host: bytes, target: bytes) -> Labels:
+    """The labels of a click: as its platform writes them, else as ours are. `host` as received: no deep link leads back to it."""
+    if found.source is None or found.reading is None or found.reading.kind != CLICK:
+        return read_labels(target)
+    return _old_labels(found.source, found.reading, host_key(host))
+
+
+def _old_labels(source: Source, reading: Reading, host: str) -> Labels:
+    ref, subs = b"", [b""] * SUBS_MAX
+    for name, value in reading.sub_ids.items():
+        place = source.labels.get(name)
+        if place == REF:
+            ref = value.encode()
+        elif place is not None:
+            subs[place - 1] = value.encode()
+    while subs and not subs[-1]:
+        subs.pop()
+    deep_link = (reading.destination or "").encode()
+    if deep_link and alias_key(deep_link)[0] == host:
+        deep_link = b""
+    return Labels(tuple(subs), ref, deep_link, reading.raw.click_id or b"")
 
 
 def read_labels(target: bytes) -> Labels:
@@ -51,6 +78,8 @@ def destination(found: Resolution, labels: Labels, click_id: bytes, visitor: Cal
     `visitor` gives the macros that depend on who asks (country, device, os, browser, language, timestamp, random); it is only
     called when the template wants more than the click id.
     """
+    if found.forward:
+        return found.forward
     if labels.deep_link and found.outcome == OK and found.domains:
         deep_link = allowed_deep_link(labels.deep_link, found.domains)
         if deep_link is not None:
@@ -69,6 +98,7 @@ def _named(found: Resolution, labels: Labels) -> dict[str, bytes]:
         "link": found.link_slug.encode(),
         "creative": found.creative.encode(),
         "ref": labels.ref,
+        "old_click_id": labels.old_click_id,
     }
     values.update((f"sub{number}", sub) for number, sub in enumerate(labels.subs, 1))
     return values

@@ -65,8 +65,10 @@ class Tally:
         self.days: dict[DayKey, Counts] = {}
         self._bucket = self._bucket_end = EPOCH  # of the row before: rows come nearly in order, and finding a bucket is slow
 
-    def add(self, at: datetime, campaign: int | None, partner: int | None, link: int | None, counted: bool, unique: bool | None) -> None:
-        """Count one row of the UTC instant `at`; ids that are None are kept as 0."""
+    def add(
+        self, at: datetime, campaign: int | None, partner: int | None, link: int | None, counted: bool, unique: bool | None, sign: int = 1
+    ) -> None:
+        """Count one row of the UTC instant `at`; ids that are None are kept as 0. `sign` -1 takes it out again."""
         if not self._bucket <= at < self._bucket_end:
             self._bucket = at.replace(minute=at.minute - at.minute % BUCKET_MINUTES, second=0, microsecond=0)
             self._bucket_end = self._bucket + timedelta(minutes=BUCKET_MINUTES)
@@ -74,10 +76,10 @@ class Tally:
         counts = self.buckets.get(key)
         if counts is None:
             counts = self.buckets[key] = Counts()
-        counts.total += 1
+        counts.total += sign
         if counted:
-            counts.clicks += 1
-            counts.unique_clicks += unique is True
+            counts.clicks += sign
+            counts.unique_clicks += sign if unique else 0
 
     def close(self) -> None:
         """Sum the days up from the buckets; call once, when all is added."""

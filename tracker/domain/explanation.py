@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tracker.domain.destination import destination, read_labels
+from tracker.domain.destination import destination, labels_of
 from tracker.domain.resolve import (
     LINK_PATH,
     NOT_STARTED,
@@ -16,10 +16,11 @@ from tracker.domain.resolve import (
     find_alias,
     resolve,
     slug_of,
-    split_absolute,
 )
 from tracker.domain.routes import ACTIVE, HostRoute
-from tracker.domain.urls import host_key, printable, target_key
+from tracker.domain.urls import host_key, printable, split_absolute, target_key
+from tracker.platforms.reading import Reading
+from tracker.platforms.reading import as_dict as reading_as_dict
 
 CLICK_ID = b"CLICK-ID"  # stands for the id that a click would get
 # Stand for what depends on the visitor.
@@ -33,7 +34,8 @@ WAYS = {
 
 class Explanation(Struct, frozen=True, kw_only=True):
     """What a URL leads to. `destination` is None where the visitor gets a plain 404 page; CLICK-ID, COUNTRY and the like stand
-    for what depends on the visitor."""
+    for what depends on the visitor. `reading` is what the platform of the host reads, with the keys of `turnout platforms read`;
+    `missing` what nobody knows (see `Resolution`), None when something was identified."""
 
     url: str
     outcome: str
@@ -42,6 +44,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     campaign: str | None
     partner: str | None
     platform: str | None
+    reading: dict[str, Any] | None
+    missing: str | None
     steps: list[str]
 
 
@@ -50,7 +54,7 @@ def explanation(table: RouteReader, url: str, now_ms: int, host: str = "") -> Ex
     asked, target = _request(url)
     asked = host.encode("utf-8", "surrogatepass") or asked
     found = resolve(table, asked, target, now_ms)
-    landing = destination(found, read_labels(target), CLICK_ID, lambda: VISITOR).decode("ascii")
+    landing = destination(found, labels_of(found, asked, target), CLICK_ID, lambda: VISITOR).decode("ascii")
     return Explanation(
         url=url,
         outcome=found.outcome,
@@ -59,6 +63,8 @@ def explanation(table: RouteReader, url: str, now_ms: int, host: str = "") -> Ex
         campaign=found.campaign_slug or None,
         partner=found.partner_slug or None,
         platform=found.platform,
+        reading=reading_as_dict(found.reading) if found.reading is not None else None,
+        missing=found.missing or None,
         steps=_steps(table, asked, target, found, landing),
     )
 
@@ -76,6 +82,7 @@ def _steps(table: RouteReader, host: bytes, target: bytes, found: Resolution, la
         _host_step(name, registered),
         _link_step(table, registered, target),
         *_alias_step(table, name, bare, target, is_found=_is_new_link(table, registered, target)),
+        *_reading_steps(found),
         *_state_steps(found),
         _landing(found, landing),
     ]
@@ -121,21 +128,53 @@ def _alias_step(table: RouteReader, name: str, bare: str, target: bytes, *, is_f
     return [f"Old URL {key} {known}"]
 
 
+def _reading_steps(found: Resolution) -> list[str]:
+    if found.host is None or found.host.platform is None:
+        return []
+    if found.source is None or found.reading is None:
+        return [f"There is no profile of a platform {found.host.platform!r}: turnout platforms list names them"]
+    reading, title = found.reading, found.source.profile.title
+    if reading.kind is None:
+        anchor = "; a page asks the browser for what stands behind #" if found.wants_anchor else ""
+        return [f"{title} has no link of this shape{anchor}"]
+    lines = [f"{title} reads a {reading.kind} ({reading.shape}): {_ids(reading)}"]
+    lines += [f"Careful: {doubt}" for doubt in reading.doubts]
+    if found.missing == "kind":
+        lines.append("That is no click, so no link is looked for")
+    elif found.missing:
+        lines.append(f"Not known under source {found.host.id_source}: {found.missing}; map it with turnout orphans map")
+    elif found.link is not None and not found.link_id:
+        lines.append("Partner and campaign are known, so the link is made on the fly")
+    return lines
+
+
+def _ids(reading: Reading) -> str:
+    names = ("partner", "offer", "creative", "click id", "link key")
+    told = [f"{name} {value}" for name, value in zip(names, reading.ids, strict=True) if value is not None]
+    told += [f"{name}={value}" for name, value in reading.sub_ids.items()]
+    if reading.destination is not None:
+        told.append(f"destination {reading.destination}")
+    return ", ".join(told) or "no ids"
+
+
 def _state_steps(found: Resolution) -> list[str]:
     if found.link is None or found.campaign is None or found.partner is None:
-        return ["Nobody knows this URL: the click is recorded as an orphan"]
+        return ["Nobody knows this URL: the click is recorded as an orphan"] if not found.wants_anchor or found.forward else []
     states = {
-        f"link {found.link_slug}": found.link.status,
+        f"link {found.link_slug or 'made on the fly'}": found.link.status,
         f"campaign {found.campaign_slug}": found.campaign.status,
         f"partner {found.partner_slug}": found.partner.status,
         "the advertiser": found.campaign.advertiser_status,
     }
-    lines = [f"Link {found.link_slug} of partner {found.partner_slug} for campaign {found.campaign_slug}"]
+    link = f"Link {found.link_slug}" if found.link_slug else "A link"
+    lines = [f"{link} of partner {found.partner_slug} for campaign {found.campaign_slug}"]
     lines += [f"{name[:1].upper() + name[1:]} is {state}" for name, state in states.items() if state != ACTIVE]
     return lines
 
 
 def _landing(found: Resolution, landing: str) -> str:
+    if found.forward and found.host is not None:
+        return f"The switch-over state is {found.host.state}: the click is recorded, and the visitor goes on to the old platform: {landing}"
     if not landing:
         return f"Outcome {found.outcome}: there is no fallback, so the visitor sees a plain 404 page"
     way = WAYS.get(found.outcome, f"the fallback, because the outcome is {found.outcome}")

@@ -1,6 +1,7 @@
 """From a request to what it names and where its visitor goes. Pure: the table and the time are given.
 
-The order: a new link, an exact alias, (the platform profile of the host), nobody.
+First it is identified: a new link, an exact alias, what the platform profile of the host reads in it, nobody. Then it is routed by
+the switch-over state of its host: to the old platform, or to the destination.
 """
 
 import re
@@ -11,9 +12,13 @@ from urllib.parse import unquote_to_bytes
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tracker.domain.identify import OldIds, identify
 from tracker.domain.macros import Template
 from tracker.domain.routes import ACTIVE, CampaignRoute, HostRoute, Installation, LinkRoute, PartnerRoute
-from tracker.domain.urls import host_key, target_key
+from tracker.domain.urls import host_key, printable, split_absolute, target_key
+from tracker.platforms.compiled import Source
+from tracker.platforms.reader import read
+from tracker.platforms.reading import Reading
 
 OK = "ok"
 PAUSED = "paused"
@@ -23,6 +28,9 @@ CAPPED = "capped"
 UNKNOWN = "unknown"
 LINK_PATH = b"/c/"
 OLD_HOST = "old"
+CLICK = "click"
+FORWARDING = frozenset(("shadow", "rolled_back"))  # states in which a host's visitors go on to the old platform
+ANCHOR = b"turnout_anchor="  # the parameter in which the anchor page brings what browsers do not send
 ALWAYS_MS = -(1 << 63)
 NEVER_MS = 1 << 63
 _LINK_TARGET = re.compile(rb"/c/([^/?#]+)(?![^?#])")
@@ -35,6 +43,11 @@ class Resolution(Struct, frozen=True, kw_only=True, gc=False):
     `template` is the destination when `outcome` is `ok`, else the fallback; None: a plain 404 page.
     `domains` are the hosts a `url=` deep link may name, empty: none. `host` is the registered host asked for, if any;
     `platform` its profile. `link`, `campaign`, `partner` are the published rows, None where not identified.
+
+    `source` and `reading`: the old platform and what it reads in the target; None on hosts of none. `missing` says what nobody knows
+    when the outcome is `unknown`: `host`, `platform` (the host has none that is known), `shape`, `kind` (this is no click), `link`,
+    `partner`, `offer` or `partner and offer`. `forward`: the address at the old platform, where the host's visitors still go there.
+    `wants_anchor`: the platform writes ids behind a `#`, which only a page can read.
     """
 
     outcome: str
@@ -54,6 +67,11 @@ class Resolution(Struct, frozen=True, kw_only=True, gc=False):
     link: LinkRoute | None = None
     campaign: CampaignRoute | None = None
     partner: PartnerRoute | None = None
+    source: Source | None = None
+    reading: Reading | None = None
+    missing: str = ""
+    forward: bytes = b""
+    wants_anchor: bool = False
 
 
 class JoinedRoute(Struct, frozen=True, kw_only=True, gc=False):
@@ -78,6 +96,14 @@ class JoinedRoute(Struct, frozen=True, kw_only=True, gc=False):
         return OK if now_ms < self.expires_at_ms else EXPIRED
 
 
+class OldLink(Struct, frozen=True, gc=False):
+    """What an old URL means: its link; else what is `missing`, and the campaign if that is known."""
+
+    joined: JoinedRoute | None
+    campaign: CampaignRoute | None
+    missing: str
+
+
 class RouteReader(Protocol):
     """The table as resolving needs it. Synchronous, no network; an unreadable table answers as an empty one."""
 
@@ -89,6 +115,12 @@ class RouteReader(Protocol):
 
     def host(self, name: str) -> HostRoute | None:
         """A registered host, by `host_key`."""
+
+    def source_of(self, host: HostRoute) -> Source | None:
+        """The platform of a registered host, as its operator had it; None when it has none, or one that no profile describes."""
+
+    def old_link(self, host: HostRoute, source: Source, reading: Reading) -> OldLink:
+        """`old_link` of this module, remembered."""
 
     def installation(self) -> Installation:
         """What holds for the whole installation."""
@@ -151,16 +183,78 @@ def resolve(table: RouteReader, host: bytes, target: bytes, now_ms: int) -> Reso
     if target.startswith(LINK_PATH) and (registered is None or registered.kind != OLD_HOST):
         slug = slug_of(target)
         joined = table.get_link(slug) if slug else None
+    if registered is not None:
+        return _of_host(table, registered, host, target, joined or find_alias(table, name, bare, target_key(target)), now_ms)
+    joined = joined or find_alias(table, name, bare, target_key(target))
     if joined is None:
-        joined = find_alias(table, name, bare, target_key(target))
-    # Here the platform profile of `registered` will read (partner, offer, creative) out of the target.
-    if joined is None:
-        return _unknown(table, registered)
+        missing = "link" if target.startswith(LINK_PATH) else "host"
+        return Resolution(outcome=UNKNOWN, template=last_resort(table, None), missing=missing)
     outcome = joined.outcome(now_ms)
-    if outcome == OK:
-        return joined.ready if registered is None else _at(joined.ready, registered)
-    template = joined.fallback or last_resort(table, registered)
-    return _at(replace(joined.ready, outcome=outcome, template=template), registered)
+    return joined.ready if outcome == OK else _not_ok(table, joined, outcome, None)
+
+
+def _of_host(table: RouteReader, registered: HostRoute, host: bytes, target: bytes, joined: JoinedRoute | None, now_ms: int) -> Resolution:
+    """The same for a registered host."""
+    source = table.source_of(registered)
+    asked = target
+    if source is not None and source.reads_anchors and ANCHOR in target:
+        asked = with_anchor(target)
+    reading = read(source, host, asked) if source is not None else None
+    campaign, missing = None, ""
+    if joined is None:
+        joined, campaign, missing = _read_link(table, registered, source, reading, target)
+    if joined is None:
+        found = _unknown(table, registered, campaign, missing)
+    else:
+        outcome = joined.outcome(now_ms)
+        found = joined.ready if outcome == OK else _not_ok(table, joined, outcome, registered)
+    wants_anchor = missing == "shape" and source is not None and source.reads_anchors and asked is target
+    return replace(
+        found,
+        host=registered,
+        platform=registered.platform,
+        advertiser_id=found.advertiser_id or registered.advertiser_id or 0,
+        source=source,
+        reading=reading,
+        forward=forward_address(registered, target),
+        wants_anchor=wants_anchor,
+    )
+
+
+def _read_link(
+    table: RouteReader, registered: HostRoute, source: Source | None, reading: Reading | None, target: bytes
+) -> tuple[JoinedRoute | None, CampaignRoute | None, str]:
+    if source is None or reading is None:
+        return None, None, "link" if registered.kind != OLD_HOST and target.startswith(LINK_PATH) else "platform"
+    if reading.kind is None:
+        return None, None, "shape"
+    if reading.kind != CLICK:
+        return None, None, "kind"
+    found = table.old_link(registered, source, reading)
+    return found.joined, found.campaign, found.missing
+
+
+def old_link(table: OldIds, host: HostRoute, source: Source, reading: Reading) -> OldLink:
+    """The link that a click of `host` means, joined with its campaign and partner."""
+    found = identify(table, host.id_source, source.profile, reading)
+    if found.link is None or found.campaign is None or found.partner is None:
+        return OldLink(None, found.campaign, found.missing)
+    return OldLink(join(found.link, found.campaign, found.partner), found.campaign, "")
+
+
+def forward_address(registered: HostRoute, target: bytes) -> bytes:
+    """Where a visitor of `registered` goes at the old platform, path and query as they came; empty: nowhere, the host is not there."""
+    if registered.state not in FORWARDING or not registered.forward_to:
+        return b""
+    return printable(registered.forward_to.rstrip("/").encode("utf-8", "surrogatepass") + target)
+
+
+def with_anchor(target: bytes) -> bytes:
+    """The target as the browser had it before the anchor page: with its `#…`, and without that page's parameter."""
+    before, found, anchor = target.rpartition(ANCHOR)
+    if not found or before[-1:] not in (b"?", b"&"):
+        return target
+    return before[:-1] + b"#" + unquote_to_bytes(anchor)
 
 
 def slug_of(target: bytes) -> bytes:
@@ -170,16 +264,6 @@ def slug_of(target: bytes) -> bytes:
         return b""
     slug = match[1]
     return unquote_to_bytes(slug) if b"%" in slug else slug
-
-
-def split_absolute(host: bytes, target: bytes) -> tuple[bytes, bytes]:
-    """Host and path of a target in absolute form; of any other form (`*`, junk) `host` and the target behind a `/`."""
-    scheme, colon, rest = target.partition(b"://")
-    if not colon or not scheme.isalpha():
-        return host, b"/" + target
-    end = min(at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#"), len(rest)) if at >= 0)
-    path = rest[end:]
-    return rest[:end].rpartition(b"@")[2], path if path.startswith(b"/") else b"/" + path
 
 
 def find_alias(table: RouteReader, name: str, bare: str, key: str) -> JoinedRoute | None:
@@ -196,13 +280,21 @@ def last_resort(table: RouteReader, registered: HostRoute | None) -> Template | 
     return compiled(text) if text else None
 
 
-def _unknown(table: RouteReader, registered: HostRoute | None) -> Resolution:
-    template = last_resort(table, registered)
-    return _at(Resolution(outcome=UNKNOWN, template=template), registered)
+def _not_ok(table: RouteReader, joined: JoinedRoute, outcome: str, registered: HostRoute | None) -> Resolution:
+    return replace(joined.ready, outcome=outcome, template=joined.fallback or last_resort(table, registered))
 
 
-def _at(resolution: Resolution, registered: HostRoute | None) -> Resolution:
-    if registered is None:
-        return resolution
-    advertiser_id = resolution.advertiser_id or registered.advertiser_id or 0
-    return replace(resolution, host=registered, platform=registered.platform, advertiser_id=advertiser_id)
+def _unknown(table: RouteReader, registered: HostRoute, campaign: CampaignRoute | None, missing: str) -> Resolution:
+    """Nobody to pay. If only the partner is not known, the campaign's fallback comes first, and its destination before a 404 page."""
+    if campaign is None:
+        return Resolution(outcome=UNKNOWN, template=last_resort(table, registered), missing=missing)
+    fallback = compiled(campaign.fallback) if campaign.fallback else last_resort(table, registered)
+    return Resolution(
+        outcome=UNKNOWN,
+        template=fallback or compiled(campaign.destination, campaign.click_id_param),
+        campaign_id=campaign.campaign_id,
+        advertiser_id=campaign.advertiser_id,
+        campaign_slug=campaign.slug,
+        campaign=campaign,
+        missing=missing,
+    )

@@ -29,6 +29,7 @@ class Kind:
     HOST = b"h"
     TOKEN = b"t"
     INSTALLATION = b"i"
+    OLD_ID = b"o"
 
 
 def route_key(kind: bytes, key: bytes, host: bytes = b"") -> bytes:
@@ -42,6 +43,11 @@ def route_key(kind: bytes, key: bytes, host: bytes = b"") -> bytes:
 def id_key(kind: bytes, row_id: int) -> bytes:
     """The key of a route that is found by its id."""
     return route_key(kind, row_id.to_bytes(ID_BYTES, "big"))
+
+
+def old_id_key(source: str, kind: str, source_id: str) -> bytes:
+    """The key of an `OldIdRoute`."""
+    return route_key(Kind.OLD_ID, f"{kind}\0{source_id}".encode("utf-8", "surrogatepass"), source.encode())
 
 
 class Route(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -156,10 +162,16 @@ class HostRoute(Route, frozen=True, array_like=True, kw_only=True):
     advertiser_id: int | None = None
     settings: dict[str, Any] = {}
     revision: int = 0
+    source: str = ""
 
     @property
     def row_id(self) -> int:
         return self.host_id
+
+    @property
+    def id_source(self) -> str:
+        """Whose ids stand in its links: its source, else its platform's name."""
+        return self.source or self.platform or ""
 
     def key(self) -> bytes:
         return route_key(self.KIND, self.host.encode())
@@ -188,6 +200,29 @@ class TokenRoute(Route, frozen=True, array_like=True, kw_only=True):
         return route_key(self.KIND, self.token_hash)
 
 
+class OldIdRoute(Route, frozen=True, array_like=True, kw_only=True):
+    """What an id in old links means here, under (source, kind, id): one of the four, by `kind` `partner`, `offer`, `creative`, and
+    `link` or `pair` (see `tracker.domain.identify`)."""
+
+    KIND: ClassVar[bytes] = Kind.OLD_ID
+    old_id: int
+    source: str
+    kind: str
+    source_id: str
+    partner_id: int | None = None
+    campaign_id: int | None = None
+    link_id: int | None = None
+    creative: str | None = None
+    revision: int = 0
+
+    @property
+    def row_id(self) -> int:
+        return self.old_id
+
+    def key(self) -> bytes:
+        return old_id_key(self.source, self.kind, self.source_id)
+
+
 class Installation(Route, frozen=True, array_like=True, kw_only=True):
     """What holds for the whole installation. `visitor_secret`: 32 random bytes in hex; `""` when not known."""
 
@@ -199,7 +234,7 @@ class Installation(Route, frozen=True, array_like=True, kw_only=True):
 R = TypeVar("R", bound=Route)
 _encode = msgpack.Encoder().encode
 _TYPES: tuple[type[Route], ...] = (
-    LinkRoute, AliasRoute, CampaignRoute, PartnerRoute, HostRoute, TokenRoute, Installation,
+    LinkRoute, AliasRoute, CampaignRoute, PartnerRoute, HostRoute, TokenRoute, Installation, OldIdRoute,
 )  # fmt: skip
 _DECODERS: dict[type[Route], msgpack.Decoder[Any]] = {kind: msgpack.Decoder(kind) for kind in _TYPES}
 

@@ -113,6 +113,16 @@ def allowed_deep_link(url: bytes, domains: Iterable[str]) -> bytes | None:
     return emitted if len(emitted) <= DEEP_LINK_MAX_BYTES else None
 
 
+def split_absolute(host: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """Host and path of a target in absolute form; of any other form (`*`, junk) `host` and the target behind a `/`."""
+    scheme, colon, rest = target.partition(b"://")
+    if not colon or not scheme.isalpha():
+        return host, b"/" + target
+    end = min(at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#"), len(rest)) if at >= 0)
+    path = rest[end:]
+    return rest[:end].rpartition(b"@")[2], path if path.startswith(b"/") else b"/" + path
+
+
 def printable(text: bytes) -> bytes:
     """`text` with every byte that no URL may carry percent-encoded; escapes stay. ASCII 0x21–0x7e only."""
     if _PLAIN_URL.fullmatch(text):

@@ -27,6 +27,9 @@ RENAMED_RANK: Final = 50  # a name seen on installs that renamed the parameter: 
 DERIVED_RANK: Final = 100  # taken out of another parameter's value: only where nothing else says it
 NO_RANK: Final = 1000
 SUB_PREFIX: Final = "sub."
+SUBS_MAX: Final = 10
+REF: Final = 0
+_OWN_PLACE = re.compile(r"sub([1-9]|10)")
 _RUN = re.compile(r"(.*?)(\d+)\.\.(\d+)")
 _DESTINATIONS: dict[str, Callable[[bytes], bytes | None]] = {
     "absolute": values.destination,
@@ -155,7 +158,12 @@ class Group:
 
 
 class Source:
-    """A platform as one operator has it: what `reader.read` takes."""
+    """A platform as one operator has it: what `reader.read` takes.
+
+    `labels` says where a click's sub ids are recorded: name → 1 to 10 for `sub1` to `sub10`, REF for `ref`. The settings come first,
+    then the profile's `ref`, then names that are `sub1` to `sub10` themselves, then the others in the order of the profile, each into the
+    next free place. A name beyond ten has none; all of them are kept by their own names beside it.
+    """
 
     def __init__(self, profile: Profile, settings: SourceSettings = AS_SHIPPED) -> None:
         self.profile, self.settings, self.platform = profile, settings, profile.name
@@ -167,10 +175,30 @@ class Source:
         self.static = _by_literal(self.groups, fold=False)
         self.folded = _by_literal(self.groups, fold=True)
         self.patterns = tuple(group for group in self.groups if group.pattern.literal is None)
+        self.reads_anchors = any(group.style == "fragment" and group.shapes[0].kind == "click" for group in self.groups)
+        self.labels = _labels(profile, settings)
 
     def mapped(self, ids: Iterable[str | None]) -> tuple[str | None, ...]:
         """The ids as the source's maps have them, in the order of `ID_FIELDS`."""
         return tuple(None if value is None else found.get(value, value) for value, found in zip(ids, self.id_maps, strict=True))
+
+
+def _labels(profile: Profile, settings: SourceSettings) -> dict[str, int]:
+    told = {name: REF if place == "ref" else int(place[3:]) for name, place in settings.sub_ids.items()}
+    if profile.ref:
+        told.setdefault(profile.ref, REF)
+    specs = [spec for shape in profile.shape if shape.kind == "click" for spec in shape.reads.sub_ids if not spec.endswith("*")]
+    names = [name for name in dict.fromkeys(name.partition("|")[0] for name in _expanded(specs)) if name not in told]
+    taken = set(told.values())
+    for name in names:
+        if (own := _OWN_PLACE.fullmatch(name)) and int(own[1]) not in taken:
+            told[name] = int(own[1])
+            taken.add(int(own[1]))
+    free = iter([place for place in range(1, SUBS_MAX + 1) if place not in taken])
+    for name in names:
+        if name not in told and (place := next(free, None)) is not None:
+            told[name] = place
+    return told
 
 
 class _Spelling:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tracker.platforms.compiled import Source
-from tracker.platforms.profile import Profile
+from tracker.platforms.profile import Profile, SourceSettings
 
 SHIPPED: Final = Path(__file__).parent
 _TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
@@ -53,6 +53,35 @@ def load(directory: Path | None = None) -> Loaded:
     return Loaded(dict(sorted(sources.items())), tuple(problems))
 
 
+class Shelf:
+    """The same profiles, each read when it is first asked for: for processes that start often and need few of them.
+
+    Those of `directory` are read at once, for nothing but their content tells their names; `problems` says what was refused.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        problems: list[Problem] = []
+        self._sources: dict[str, Source | None] = {}
+        if directory is not None:
+            self._sources |= _read_all(sorted(directory.glob("*.toml")), problems)
+            if not directory.is_dir():
+                problems.append(Problem(str(directory), 0, "there is no such folder of platform profiles"))
+        self.problems = tuple(problems)
+
+    def source(self, name: str) -> Source | None:
+        """The platform of that name; None when there is none."""
+        if name not in self._sources:
+            if not _NAME.fullmatch(name):
+                return None
+            self._sources[name] = _read_all([SHIPPED / f"{name}.toml"], []).get(name)
+        return self._sources[name]
+
+    def with_settings(self, name: str, settings: SourceSettings) -> Source | None:
+        """The platform as one operator has it; compile it once and keep it."""
+        source = self.source(name)
+        return Source(source.profile, settings) if source is not None else None
+
+
 def _read_all(files: Sequence[Path], problems: list[Problem]) -> dict[str, Source]:
     found: dict[str, Source] = {}
     for file in files:
@@ -93,12 +122,20 @@ def _compiled(profile: Profile, content: str, file: str) -> Source | Problem:
         return Problem(file, _line_of(content, ".name"), f"the name {profile.name!r} must be 1 to 32 of a-z, 0-9, - and _")
     if not profile.shape:
         return Problem(file, 1, "has no [[shape]]")
+    try:
+        return Source(profile)
+    except ValueError as exc:
+        number = _broken_shape(profile)
+        return Problem(file, _line_of(content, f".shape[{number}]"), f"shape {profile.shape[number].name!r}: {exc}")
+
+
+def _broken_shape(profile: Profile) -> int:
     for number, shape in enumerate(profile.shape):
         try:
             Source(msgspec.structs.replace(profile, shape=(shape,)))
-        except ValueError as exc:
-            return Problem(file, _line_of(content, f".shape[{number}]"), f"shape {shape.name!r}: {exc}")
-    return Source(profile)
+        except ValueError:
+            return number
+    return 0
 
 
 def _line_of(content: str, steps: str) -> int:

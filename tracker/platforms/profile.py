@@ -163,6 +163,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ids: Literal["text", "numeric", "folded"] = "text"
     case: Literal["exact", "folded"] = "exact"
     renamed: dict[str, tuple[str, ...]] = {}
+    ref: str = ""
     click_id: ClickId = ClickId()
     reply: tuple[Reply, ...] = ()
     outcomes: Outcomes = Outcomes()
@@ -184,6 +185,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         partner_ids, offer_ids, creative_ids, link_keys: id in the URL → id to use.
         time_zone: IANA name of the zone in which the platform writes times; empty: the profile's.
         keep_unknown: keep parameters that the profile does not know as sub ids; None: as the profile says.
+        sub_ids: the platform's sub id → where it is recorded, `sub1` to `sub10` or `ref`; else as `Source.labels` has it.
     """
 
     hosts: tuple[str, ...] = ()
@@ -196,6 +198,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     link_keys: dict[str, str] = {}
     time_zone: str = ""
     keep_unknown: bool | None = None
+    sub_ids: dict[str, Literal["sub1", "sub2", "sub3", "sub4", "sub5", "sub6", "sub7", "sub8", "sub9", "sub10", "ref"]] = {}
 
 
 AS_SHIPPED = SourceSettings()

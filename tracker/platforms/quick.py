@@ -175,6 +175,7 @@ def _reading(source: Source, shape: CompiledShape, values: list[str | None], sub
         destination=values[DESTINATION],
         sub_ids=sub_ids,
         conversion=conversion,
+        shape=shape.name,
         answer=shape.answer,
         others=tuple(unknown),
     )

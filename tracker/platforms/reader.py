@@ -6,7 +6,7 @@ Linear in the target; targets above `TARGET_MAX_BYTES` and parameters beyond `PA
 import re
 from typing import Final
 
-from tracker.domain.resolve import split_absolute
+from tracker.domain.urls import split_absolute
 from tracker.platforms import pairs, quick
 from tracker.platforms.compiled import (
     ANCHOR,
@@ -351,6 +351,7 @@ class _Filling:
             link_key=key,
             conversion=conversion,
             broken=raw if is_broken else None,
+            shape=shape.name,
             answer=shape.answer,
             hints=self.hints,
             others=tuple(self.unknown),

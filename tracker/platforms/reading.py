@@ -44,9 +44,10 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
     bytes that are no UTF-8, and NUL, stand in the text as `%XX`. `sub_ids` keeps present-but-empty values as `""`.
     `destination` is an absolute http(s) URL (Daisycon: a path; ShareASale: without scheme); None: the offer's default.
 
-    `answer` names a reply of the profile that is due in place of a redirect, `""` if none. `hints` are values that
-    other rules of the profile need (words of a status mapping, the text of `return=`). `others` names those sub ids
-    that the profile does not know by name: they may be personal data, do not store them unless the source says so.
+    `shape` is the name of the shape that was read, `""` for none. `answer` names a reply of the profile that is due in place of a
+    redirect, `""` if none. `hints` are values that other rules of the profile need (words of a status mapping, the text of `return=`).
+    `others` names those sub ids that the profile does not know by name: they may be personal data, do not store them unless the
+    source says so.
     `broken` has the bytes of ids that are no UTF-8, or that a map of the source replaced; see `raw`.
     `doubts` says why the reading may be wrong; a reading with doubts should count only if its ids are known.
     """
@@ -62,6 +63,7 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
     link_key: str | None = None
     conversion: Conversion | None = None
     broken: RawIds | None = None
+    shape: str = ""
     answer: str = ""
     hints: dict[str, str] = {}
     others: tuple[str, ...] = ()

@@ -1,0 +1,162 @@
+"""Orphan clicks in PostgreSQL: read in heaps, and attributed when the map is mended.
+
+A row of `clicks` is never changed. An attribution is a row of `click_attributions` and signed rows in the rollups, in one
+transaction; orders that wait for such a click are tried again at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tracker.adapters.postgres_clicks import roll_up
+from tracker.adapters.postgres_pool import Connection, Database
+from tracker.domain import click_id
+from tracker.domain.enrichment import Tally
+from tracker.domain.orphans import OrphanUrls
+
+CORRECTIONS_SLOT = -1  # no writer has it, so nobody waits for anybody
+HEAPS_MAX = 20_000  # distinct (host, ids) or (host, URL) that are looked at, the most frequent
+BATCH = 2_000
+TIMEOUT_S = 60.0
+ATTRIBUTORS_LOCK = 0x6F727068616E
+
+FIND = """
+    SELECT host, max(url) AS url, count(*) FILTER (WHERE counted) AS clicks, count(*) AS total,
+        min(clicked_at) AS first_at, max(clicked_at) AS last_at
+    FROM orphans WHERE click_id >= click_id_floor($1) AND click_id < click_id_floor($2)
+    GROUP BY host, platform, old_partner, old_offer, old_creative,
+        CASE WHEN coalesce(old_partner, old_offer) IS NULL THEN url END
+    ORDER BY 3 DESC, 4 DESC LIMIT $3
+"""
+PAGE = """
+    SELECT click_id, clicked_at, host, url, link, partner, campaign, counted, is_unique, old_click_id
+    FROM orphans WHERE click_id > $1 AND click_id >= click_id_floor($2) AND click_id < click_id_floor($3)
+      AND ($4::text IS NULL OR ltrim(old_partner, '0') = ltrim($4, '0')) AND ($5::text IS NULL OR ltrim(old_offer, '0') = ltrim($5, '0'))
+    ORDER BY click_id LIMIT $6
+"""
+ATTRIBUTE = """
+    INSERT INTO click_attributions (click_id, clicked_at, link, partner, campaign, reason, actor)
+    SELECT r.*, $6, $7 FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[])
+      AS r(click_id, clicked_at, link, partner, campaign)
+    WHERE NOT EXISTS (SELECT FROM click_attributions a WHERE a.click_id = r.click_id)
+    RETURNING click_id
+"""
+LOCK = "SELECT pg_advisory_xact_lock($1)"
+# Those whose time was over come back too: settled again, an orphan conversion is replaced.
+TRY_AGAIN = """
+    UPDATE postbacks SET outcome = 'parked', next_try_at = now(), parked_until = greatest(parked_until, now() + interval '1 day')
+    WHERE outcome IN ('parked', 'orphan') AND lower(click_id) = ANY($1::text[])
+"""
+EVENT = "INSERT INTO events (actor, action, entity, entity_id, reason, after) VALUES ($1, 'attribute', 'orphans', $2, $3, $4)"
+FIRST = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """To whom an orphan belongs after all. `link` None: a link made on the fly."""
+
+    link: int | None
+    partner: int
+    campaign: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which orphans: of a time, and of an old partner or offer. None: of all."""
+
+    since: datetime
+    until: datetime
+    old_partner: str | None = None
+    old_offer: str | None = None
+
+
+@dataclass(slots=True)
+class Attributed:
+    """What was done: clicks looked at and attributed, postbacks that are tried again, and whether there may be more."""
+
+    looked_at: int = 0
+    clicks: int = 0
+    postbacks: int = 0
+    is_complete: bool = False
+
+
+Find = Callable[[str, str], Owner | None]
+
+
+async def found(database: Database, wanted: Wanted) -> list[OrphanUrls]:
+    """Orphans of a time, alike ones together, the most frequent first."""
+    async with database.connection(TIMEOUT_S) as connection:
+        rows = await connection.fetch(FIND, wanted.since, wanted.until, HEAPS_MAX)
+    return [OrphanUrls(**dict(row)) for row in rows]
+
+
+async def attribute(
+    database: Database, wanted: Wanted, find: Find, *, reason: str, actor: str, goes_on: Callable[[], bool] = lambda: True
+) -> Attributed:
+    """Attribute every orphan for which `find` (host, url) names an owner, 2,000 looked at in a transaction, while `goes_on`.
+
+    Interrupted anywhere, what is done is done, and the same call does the rest; several at once take turns. StoreUnavailable.
+    """
+    done, after = Attributed(), FIRST
+    while not done.is_complete and goes_on():
+        after = await _batch(database, wanted, find, after, done, reason, actor)
+    return done
+
+
+async def _batch(database: Database, wanted: Wanted, find: Find, after: UUID, done: Attributed, reason: str, actor: str) -> UUID:
+    async def work(connection: Connection) -> tuple[int, int, int, UUID]:
+        await connection.execute(LOCK, ATTRIBUTORS_LOCK)
+        page = await connection.fetch(PAGE, after, wanted.since, wanted.until, wanted.old_partner, wanted.old_offer, BATCH)
+        owners = await asyncio.to_thread(_owners, page, find)
+        orphans = [row for row in page if row["click_id"] in owners]
+        clicks, postbacks = await _store(connection, orphans, owners, reason, actor) if orphans else (0, 0)
+        return len(page), clicks, postbacks, page[-1]["click_id"] if page else after
+
+    looked_at, clicks, postbacks, last = await database.transaction(work, timeout_s=TIMEOUT_S)
+    done.looked_at += looked_at
+    done.clicks += clicks
+    done.postbacks += postbacks
+    done.is_complete = looked_at < BATCH
+    return last
+
+
+def _owners(page: Sequence[Any], find: Find) -> dict[UUID, Owner]:
+    """Pure computing, some 20 µs a row: in a thread, for the loop has stores to answer."""
+    return {row["click_id"]: owner for row in page if (owner := find(row["host"], row["url"])) is not None}
+
+
+async def _store(connection: Connection, orphans: Sequence[Any], owners: dict[UUID, Owner], reason: str, actor: str) -> tuple[int, int]:
+    columns = [
+        [row["click_id"] for row in orphans],
+        [row["clicked_at"] for row in orphans],
+        *([getattr(owners[row["click_id"]], name) for row in orphans] for name in ("link", "partner", "campaign")),
+    ]
+    new = {row["click_id"] for row in await connection.fetch(ATTRIBUTE, *columns, reason, actor)}
+    moved = [row for row in orphans if row["click_id"] in new]
+    again = await connection.execute(TRY_AGAIN, [name for row in moved for name in _names(row)])
+    await _move_counts(connection, moved, owners)
+    if moved:
+        await connection.execute(
+            EVENT, actor, str(moved[0]["click_id"]), reason, {"clicks": len(moved), "last": str(moved[-1]["click_id"])}
+        )
+    return len(moved), int(again.rpartition(" ")[2])
+
+
+def _names(row: Any) -> list[str]:
+    """The spellings under which a store may have named the click."""
+    ours = [click_id.to_text(row["click_id"].bytes).decode(), str(row["click_id"]), row["click_id"].hex]
+    return [*ours, row["old_click_id"].lower()] if row["old_click_id"] else ours
+
+
+async def _move_counts(connection: Connection, moved: Sequence[Any], owners: dict[UUID, Owner]) -> None:
+    tally = Tally()
+    for row in moved:
+        owner = owners[row["click_id"]]
+        facts = (row["counted"], row["is_unique"])
+        tally.add(row["clicked_at"], row["campaign"], row["partner"], row["link"], *facts, sign=-1)
+        tally.add(row["clicked_at"], owner.campaign, owner.partner, owner.link, *facts)
+    tally.close()
+    await roll_up(connection, tally, CORRECTIONS_SLOT)

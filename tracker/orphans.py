@@ -1,0 +1,168 @@
+"""Orphans as operators meet them: what is missing, and the mapping that mends it. For the API and the command line."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from tracker.adapters import postgres_orphans
+from tracker.adapters.lmdb_routes import RouteTable
+from tracker.adapters.postgres_orphans import Owner, Wanted
+from tracker.adapters.postgres_pool import Database
+from tracker.adapters.postgres_programme import Programme
+from tracker.domain.identify import OFFER, PARTNER
+from tracker.domain.orphans import Heap, heaps, target_of
+from tracker.domain.resolve import UNKNOWN, resolve
+from tracker.errors import Conflict, RejectedInput
+from tracker.programme import OLD_ID
+
+DAYS = 30  # how far back orphans are looked for
+DAYS_MAX = 3650
+BUDGET_S = 20.0  # of one call; what is left is for the next
+PUBLISHED_WITHIN_S = 5.0  # the promise is 2 s
+POLL_S = 0.05
+FUTURE = timedelta(days=2)  # a node's clock may be ahead
+
+
+@dataclass(slots=True)
+class Orphans:
+    """Lists, maps and attributes. `open_table` opens the route table of this machine, which `work routes` keeps current."""
+
+    database: Database
+    programme: Programme
+    open_table: Callable[[], RouteTable]
+
+    async def listed(self, *, days: int = DAYS, limit: int = 100) -> dict[str, Any]:
+        """`{"items", "next_cursor"}`: the heaps of the last `days`, those with the most clicks first; there is no next page."""
+        found = await postgres_orphans.found(self.database, _wanted(days))
+        with self._table() as table:
+            made = await asyncio.to_thread(heaps, table, found, _now_ms())
+        return {"items": [_shown(heap) for heap in made[:limit]], "next_cursor": None}
+
+    async def map(self, body: Any, actor: str) -> dict[str, Any]:
+        """Say what an old id means, then attribute the orphans that waited for it.
+
+        `body` is an old id (`tracker.programme.OLD_ID`) with an optional `reason`; one that is mapped already is mapped anew. Returns
+        the old id, and `attributed` as `attribute` does; None there: the route table of this machine has not got the mapping in time.
+        """
+        if not isinstance(body, dict):
+            raise RejectedInput("invalid_body", "an old id must be a JSON object")
+        values = dict(body)
+        reason = _reason(values.pop("reason", None)) or f"{values.get('kind')} {values.get('source_id')} of {values.get('source')} mapped"
+        shown = await self._mapped(values, actor)
+        with self._table() as table:
+            is_published = await _published(table, shown)
+            done = await self._attribute(table, _of(shown), reason, actor) if is_published else None
+        return {"old_id": shown, "attributed": done}
+
+    async def attribute(self, *, days: int = DAYS, reason: str | None, actor: str) -> dict[str, Any]:
+        """Attribute every orphan of the last `days` that the map of today resolves.
+
+        Returns `{"looked_at", "clicks", "postbacks", "is_complete"}`: orphans looked at and attributed, postbacks that are tried again,
+        and whether the time was enough; else call it again.
+        """
+        with self._table() as table:
+            return await self._attribute(table, _wanted(days), _reason(reason) or "mapped since", actor)
+
+    @contextmanager
+    def _table(self) -> Iterator[RouteTable]:
+        table = self.open_table()
+        table.refresh()
+        try:
+            yield table
+        finally:
+            table.close()
+
+    async def _mapped(self, values: dict[str, Any], actor: str) -> dict[str, Any]:
+        try:
+            return await self.programme.create(OLD_ID, values, actor)
+        except Conflict:
+            filters = {name: str(values[name]) for name in ("source", "kind", "source_id")}
+            known = (await self.programme.listed(OLD_ID, limit=1, cursor=None, filters=filters))["items"]
+            if not known:
+                raise
+            targets = {name: values.get(name) for name in ("partner", "campaign", "link", "creative")}
+            return await self.programme.edit(OLD_ID, str(known[0]["id"]), {**targets, "status": values.get("status", "active")}, actor)
+
+    async def _attribute(self, table: RouteTable, wanted: Wanted, reason: str, actor: str) -> dict[str, Any]:
+        end = time.monotonic() + BUDGET_S
+        done = await postgres_orphans.attribute(
+            self.database, wanted, partial(_owner, table), reason=reason, actor=actor, goes_on=lambda: time.monotonic() < end
+        )
+        return {"looked_at": done.looked_at, "clicks": done.clicks, "postbacks": done.postbacks, "is_complete": done.is_complete}
+
+
+async def _published(table: RouteTable, shown: dict[str, Any]) -> bool:
+    """Wait until the table says of an old id what was stored."""
+    end = time.monotonic() + PUBLISHED_WITHIN_S
+    while time.monotonic() < end:
+        table.refresh()
+        if _is_there(table, shown):
+            return True
+        await asyncio.sleep(POLL_S)
+    return False
+
+
+def _is_there(table: RouteTable, shown: dict[str, Any]) -> bool:
+    route = table.old_id(shown["source"], shown["kind"], shown["source_id"])
+    if route is None:
+        return False
+    partner = table.partner(route.partner_id) if route.partner_id else None
+    campaign = table.campaign(route.campaign_id) if route.campaign_id else None
+    link = table.link_by_id(route.link_id) if route.link_id else None
+    names = (partner and partner.slug, campaign and campaign.slug, link and link.slug, route.creative)
+    return names == tuple(shown[name] for name in ("partner", "campaign", "link", "creative"))
+
+
+def _owner(table: RouteTable, host: str, url: str) -> Owner | None:
+    found = resolve(table, host.encode(), target_of(url), _now_ms())
+    if found.outcome == UNKNOWN:
+        return None
+    return Owner(found.link_id or None, found.partner_id, found.campaign_id)
+
+
+def _wanted(days: int) -> Wanted:
+    now = datetime.now(UTC)
+    return Wanted(now - timedelta(days=min(max(days, 1), DAYS_MAX)), now + FUTURE)
+
+
+def _of(shown: dict[str, Any]) -> Wanted:
+    """Only the orphans that carry this id, where it stands in a column of its own."""
+    wanted, kind = _wanted(DAYS_MAX), shown["kind"]
+    partner = shown["source_id"] if kind == PARTNER and shown["source_id"] else None
+    offer = shown["source_id"] if kind == OFFER and shown["source_id"] else None
+    return Wanted(wanted.since, wanted.until, partner, offer)
+
+
+def _reason(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > 255 or "\0" in value:
+        raise RejectedInput("invalid_reason", "reason must be a text of at most 255 characters", field="reason")
+    return value
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _shown(heap: Heap) -> dict[str, Any]:
+    return {
+        "missing": heap.missing,
+        "source": heap.source,
+        "platform": heap.platform,
+        "host": heap.host,
+        "partner": heap.partner,
+        "offer": heap.offer,
+        "shape": heap.shape,
+        "clicks": heap.clicks,
+        "all_clicks": heap.all_clicks,
+        "old_partners": len(heap.old_partners),
+        "first_seen": heap.first_seen,
+        "last_seen": heap.last_seen,
+        "example": heap.example,
+    }

@@ -1,0 +1,18 @@
+"""How the settings become the reading side of the route table."""
+
+import logging
+from pathlib import Path
+
+from tracker.adapters.lmdb_routes import RouteTable
+from tracker.platforms.loader import Shelf
+from tracker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def route_table(settings: Settings) -> RouteTable:
+    """The table of this host, with the platform profiles by which it reads old URLs. A broken profile is a warning, the others go on."""
+    shelf = Shelf(Path(settings.platforms_dir) if settings.platforms_dir else None)
+    for problem in shelf.problems:
+        log.warning("platforms.refused", extra={"file": problem.file, "line": problem.line, "reason": problem.reason})
+    return RouteTable(settings.directory.routes, fallback=settings.fallback_url or None, platforms=shelf)
