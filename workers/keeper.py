@@ -1,17 +1,22 @@
-"""The keeper: partitions ahead of time, retention behind it, and an alarm for clicks outside of all days."""
+"""The keeper: partitions ahead of time, retention behind it, an alarm for clicks outside of all days, and links that old URLs made."""
 
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
 from tracker.adapters import partitions
+from tracker.adapters.postgres_made_links import make_links
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_session import PostgresSession
+from tracker.platforms.loader import Shelf
+from tracker.platforms.profile import Profile
 from workers.loop import Backoff, every
 from workers.metrics import StorageMetrics
 
 log = logging.getLogger(__name__)
 EVERY_S = 600.0
+MAKE_EVERY_S, MAKE_TIMEOUT_S = 30.0, 60.0
+MAKE_SINCE, MAKE_OVERLAP = timedelta(days=1), timedelta(minutes=10)
 TIMEOUT_S = 900.0  # DETACH CONCURRENTLY waits for open reports
 # A publisher that was away for longer compares everything anyway.
 FORGET_ROUTE_CHANGES = "DELETE FROM route_changes WHERE at < now() - interval '7 days'"
@@ -51,6 +56,38 @@ class Keeper:
         self._metrics.days_ahead.set((max(found.days) - datetime.now(UTC).date()).days)
         if rows:
             log.error("keeper.edge_rows", extra={"rows": rows})
+
+    async def close(self) -> None:
+        """Throw the connection away; the next call connects anew."""
+        self._session.drop()
+
+
+class LinkMaker:
+    """Gives a link to every pair of partner and campaign that visitors came by on an old URL; any number may run."""
+
+    def __init__(self, dsn: str, shelf: Shelf) -> None:
+        self._session, self._shelf = PostgresSession(dsn, name="link maker"), shelf
+        self._since = datetime.now(UTC) - MAKE_SINCE
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look for new ones twice a minute until `stop`."""
+        try:
+            await every(MAKE_EVERY_S, stop, self.once, on_outage=self.close, event="link_maker.unavailable")
+        finally:
+            await self.close()
+
+    async def once(self) -> None:
+        """Make what clicks asked for since the last look; clicks may come late, so each look goes a while further back."""
+        now = datetime.now(UTC)
+        async with self._session.use(MAKE_TIMEOUT_S) as connection:
+            made = await make_links(connection, self._since, self._profile)
+        if made:
+            log.info("link_maker.made", extra={"links": made})
+        self._since = now - MAKE_OVERLAP
+
+    def _profile(self, platform: str) -> Profile | None:
+        source = self._shelf.source(platform)
+        return source.profile if source is not None else None
 
     async def close(self) -> None:
         """Throw the connection away; the next call connects anew."""

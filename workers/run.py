@@ -18,12 +18,13 @@ from tracker.adapters.redis_streams import EntryStream
 from tracker.adapters.redis_uniques import Uniques
 from tracker.errors import EXIT_FAILED, BadConfiguration
 from tracker.metrics import ConversionMetrics
+from tracker.route_table import profiles
 from tracker.settings import Settings
 from tracker.wire import stream_key
 from workers.book_watch import watch_books
 from workers.click_loading import ClickLoader
 from workers.covered_publisher import CoveredPublisher
-from workers.keeper import Keeper
+from workers.keeper import Keeper, LinkMaker
 from workers.metrics import BookMetrics, ClickMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
 from workers.metrics_server import MetricsServer
 from workers.slots import held_slot
@@ -144,7 +145,9 @@ async def _write(parts: Parts, kind: str, writers: Jobs, helpers: Jobs, written:
 
 
 async def _keeper(parts: Parts) -> None:
-    await Keeper(parts.settings.dsn, parts.settings.click_retention_days, StorageMetrics(parts.registry)).run(parts.stop)
+    settings = parts.settings
+    keeper = Keeper(settings.dsn, settings.click_retention_days, StorageMetrics(parts.registry))
+    await _together([keeper.run(parts.stop), LinkMaker(settings.dsn, profiles(settings)).run(parts.stop)])
 
 
 async def _conversions(parts: Parts) -> None:

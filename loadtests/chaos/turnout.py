@@ -195,11 +195,11 @@ class Installation:
         return await answers_200(self.ports[name], path)
 
     async def metrics(self, name: str) -> str:
-        """Prometheus text of a part; empty when it cannot be had."""
+        """Prometheus text of a part; empty when it does not answer, an empty line when it has nothing to tell."""
         path = "/-/metrics" if name == "redirector" else "/metrics"
         with contextlib.suppress(OSError, TimeoutError, Cut, KeyError):
             reply = await ask(self.ports[name], request("GET", path), timeout_s=2.0)
-            return reply.body.decode() if reply.status == 200 else ""
+            return (reply.body.decode() or "\n") if reply.status == 200 else ""
         return ""
 
 

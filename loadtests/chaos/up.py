@@ -95,7 +95,7 @@ class Up:
             reply = await ask(self.ports[name], request("GET", path), timeout_s=2.0)
         except (OSError, TimeoutError, Cut):
             return ""
-        return reply.body.decode() if reply.status == 200 else ""
+        return (reply.body.decode() or "\n") if reply.status == 200 else ""
 
     def surprises(self) -> list[str]:
         """What the log says of parts that ended of themselves; `up` starts them again."""

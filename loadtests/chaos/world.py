@@ -81,7 +81,7 @@ class Scene(Protocol):
         """Whatever a fault left behind is undone."""
 
     async def pages(self) -> dict[str, str]:
-        """Prometheus text of each part that answers."""
+        """Prometheus text of each part; empty for one that does not answer."""
 
     def surprises(self) -> list[str]:
         """What a supervisor would hide: parts that died of themselves, since the last look."""

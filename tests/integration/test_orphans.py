@@ -21,6 +21,7 @@ from tracker.adapters.postgres_pool import database
 from tracker.api.app import create
 from tracker.platforms.loader import Shelf
 from tracker.settings import Settings
+from workers.keeper import LinkMaker
 from workers.route_publisher import publish
 
 pytestmark = pytest.mark.integration
@@ -256,3 +257,47 @@ async def test_settings_of_a_host_that_cannot_be_used_are_refused(host):
     await host.map(kind="partner", source_id="42", partner="ada")
     (click,) = await host.visit("/track/aff_c?offer_id=9&partner=42")
     assert (await host.api.admin("GET", f"/api/v1/clicks/{click.decode()}")).json()["partner"] == "ada"
+
+
+async def test_visitors_on_old_urls_make_links_once_and_later_clicks_have_them(host):
+    maker, another = LinkMaker(host.dsn, Shelf()), LinkMaker(host.dsn, Shelf())
+    await host.map(kind="partner", source_id="42", partner="ada")
+    await host.visit(*(f"/aff_c?offer_id=9&aff_id={aff}&file_id={creative}" for aff in ("42", "042") for creative in range(9)))
+    await host.visit("/aff_c?offer_id=9&aff_id=43", "/none")
+    await asyncio.gather(maker.once(), another.once())
+    assert await host.shop.value("SELECT string_agg(name, ',') FROM links WHERE slug <> 'adas'") == "old-tune 42/9"
+    await wait_until(lambda: host.table.refresh() or host.table.old_id("old-tune", "pair", "42/9"))
+    (click,) = await host.visit("/aff_c?offer_id=9&aff_id=0042&file_id=b7")
+    shown = (await host.api.admin("GET", f"/api/v1/clicks/{click.decode()}")).json()
+    made = await host.shop.value("SELECT slug FROM links WHERE name = 'old-tune 42/9'")
+    assert (shown["link"], shown["partner"], shown["campaign"], shown["creative"]) == (made, "ada", "boots", "b7")
+    await maker.once()
+    assert await host.shop.value("SELECT count(*) FROM links") == 2
+    for one in (maker, another):
+        await one.close()
+
+
+async def test_where_the_creative_decides_each_has_a_link_of_its_own(host):
+    await host.api.admin("POST", "/api/v1/tracking-hosts", {"host": "trk.cake.example", "platform": "cake"})
+    for body in (
+        {"kind": "partner", "source_id": "42", "partner": "ada"},
+        {"kind": "creative", "source_id": "700", "campaign": "shoes"},
+        {"kind": "creative", "source_id": "701", "campaign": "boots"},
+        {"kind": "offer", "source_id": "", "campaign": "shoes"},
+    ):
+        assert (await host.map(**{"source": "cake"} | body)).status_code == 201
+    await wait_until(lambda: host.table.refresh() or host.table.host("trk.cake.example"))
+    targets = ("/?a=42&c=700", "/?a=42&c=701", "/?a=42&c=702")
+    await host.visit(*targets, name="trk.cake.example")
+    maker = LinkMaker(host.dsn, Shelf())
+    await maker.once()
+    await maker.close()
+    names = {"cake 42//700": "shoes", "cake 42//701": "boots", "cake 42/": "shoes"}
+    for name, campaign in names.items():
+        found = await host.shop.value("SELECT c.slug FROM links l JOIN campaigns c ON c.id = l.campaign_id WHERE l.name = $1", name)
+        assert found == campaign, name
+    await wait_until(lambda: host.table.refresh() or all(host.table.old_id("cake", "pair", name[5:]) for name in names))
+    clicks = await host.visit(*targets, name="trk.cake.example")
+    shown = [(await host.api.admin("GET", f"/api/v1/clicks/{click.decode()}")).json() for click in clicks]
+    assert [one["campaign"] for one in shown] == ["shoes", "boots", "shoes"]
+    assert all(one["link"] for one in shown)

@@ -116,7 +116,7 @@ def test_neither_values_nor_their_order_matter(pairs, random):
     [b"a", b"/", b"1", b"%", b"%25", b"\xff", b"{", b"}", b"{n}", b"-", b"a-", b"1-", b"aB3", b"a=1&", b"&", b"?", b"deadbeef-", b"%7B",
      b"a.", b"#", b"x://"],
 )  # fmt: skip
-@pytest.mark.parametrize("front", [b"/", b"/?", b"", b"/a/"])
+@pytest.mark.parametrize("front", [b"/", b"/?"])
 def test_work_is_linear_in_the_target_and_has_an_end(piece, front):
     def steps(size):
         target = (front + piece * size)[:size]

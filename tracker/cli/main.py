@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
-from tracker.cli import orphans, platforms, programme, reports, run, show
+from tracker.cli import coverage, orphans, platforms, programme, reports, run, show
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
@@ -224,6 +224,9 @@ def explain(url: Annotated[str, typer.Argument(metavar="URL")], json: Json = Fal
     from tracker.cli import explain as explaining
 
     raise typer.Exit(explaining.explain(run.settings(), url, json) or 0)
+
+
+coverage.add_to(app)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracker.domain.routes import CampaignRoute, LinkRoute, OldIdRoute, PartnerRoute
 from tracker.platforms.profile import Profile
@@ -55,53 +56,59 @@ def pair_id(partner: str, offer: str, creative: str = "") -> str:
     return "/".join(quote(part, safe=" ~:@!$&'()*+,;=") for part in parts)
 
 
+def canonical_pair(profile: Profile, partner: str | None, offer: str | None, creative: str | None) -> str:
+    """The pair of a link that was made on the fly: ids as their platform compares them, so that 042 and 42 share one."""
+    return pair_id(*(spellings(profile, value or "")[-1] for value in (partner, offer, creative)))
+
+
 def identify(table: OldIds, source: str, profile: Profile, reading: Reading) -> Identified:
     """The link that a reading of `source` means: by its key, by the pair of its ids, else on the fly.
 
     A link that names no offer means the campaign of its creative (CAKE, Post Affiliate Pro), if the map has one; else the id `""` is
     looked up, under which a source has the one campaign of links that name none. The same goes for a partner.
     """
-    route = None
-    if reading.link_key:
-        route = _first(table, source, LINK, spellings(profile, reading.link_key))
+    creative_id = reading.creative_id
+    shown = _first(table, source, CREATIVE, spellings(profile, creative_id)) if creative_id else None
+    decides = shown if shown is not None and shown.campaign_id is not None and reading.offer_id is None else None
+    creative = shown.creative if shown is not None and shown.creative is not None else creative_id or ""
+    route = _first(table, source, LINK, spellings(profile, reading.link_key)) if reading.link_key else None
     if route is None and (reading.partner_id or reading.offer_id):
-        route = _pair(table, source, reading)
+        route = _first(table, source, PAIR, _pairs(profile, reading, has_own_campaign=decides is not None))
     if route is not None and route.link_id is not None:
-        return _mapped(table, route.link_id)
+        return _mapped(table, route.link_id, creative)
     if reading.link_key and not (reading.partner_id or reading.offer_id):
         return Identified(missing=LINK)
-    return _joined(table, source, profile, reading)
+    what = decides or _first(table, source, OFFER, spellings(profile, reading.offer_id or ""))
+    return _joined(table, source, profile, reading, what, creative)
 
 
-def _pair(table: OldIds, source: str, reading: Reading) -> OldIdRoute | None:
-    partner, offer = reading.partner_id or "", reading.offer_id or ""
-    if reading.creative_id:
-        found = table.old_id(source, PAIR, pair_id(partner, offer, reading.creative_id))
-        if found is not None:
-            return found
-    return table.old_id(source, PAIR, pair_id(partner, offer))
+def _pairs(profile: Profile, reading: Reading, *, has_own_campaign: bool) -> Iterable[str]:
+    """The pairs to look up. `has_own_campaign`: the creative decides, so a pair without it would be another campaign's."""
+    partner, offer, creative = reading.partner_id, reading.offer_id, reading.creative_id
+    if creative:
+        yield pair_id(partner or "", offer or "", creative)
+        yield canonical_pair(profile, partner, offer, creative)
+    if not has_own_campaign:
+        yield pair_id(partner or "", offer or "")
+        yield canonical_pair(profile, partner, offer, None)
 
 
-def _mapped(table: OldIds, link_id: int) -> Identified:
+def _mapped(table: OldIds, link_id: int, creative: str) -> Identified:
     link = table.link_by_id(link_id)
     campaign = table.campaign(link.campaign_id) if link else None
     partner = table.partner(link.partner_id) if link else None
     if link is None or campaign is None or partner is None:
         return Identified(missing=LINK)
-    return Identified(link, campaign, partner)
+    return Identified(link if link.creative or not creative else replace(link, creative=creative), campaign, partner)
 
 
-def _joined(table: OldIds, source: str, profile: Profile, reading: Reading) -> Identified:
-    what_shown = _first(table, source, CREATIVE, spellings(profile, reading.creative_id)) if reading.creative_id else None
-    what = what_shown if reading.offer_id is None and what_shown is not None and what_shown.campaign_id is not None else None
-    what = what or _first(table, source, OFFER, spellings(profile, reading.offer_id or ""))
+def _joined(table: OldIds, source: str, profile: Profile, reading: Reading, what: OldIdRoute | None, creative: str) -> Identified:
     whose = _first(table, source, PARTNER, spellings(profile, reading.partner_id or ""))
     partner = table.partner(whose.partner_id) if whose and whose.partner_id is not None else None
     campaign = table.campaign(what.campaign_id) if what and what.campaign_id is not None else None
     missing = [name for name, found in ((PARTNER, partner), (OFFER, campaign)) if found is None]
     if partner is None or campaign is None:
         return Identified(campaign=campaign, missing=" and ".join(missing))
-    creative = what_shown.creative if what_shown is not None and what_shown.creative is not None else reading.creative_id or ""
     link = LinkRoute(
         link_id=0, slug="", campaign_id=campaign.campaign_id, partner_id=partner.partner_id, advertiser_id=campaign.advertiser_id,
         creative=creative,
@@ -110,8 +117,9 @@ def _joined(table: OldIds, source: str, profile: Profile, reading: Reading) -> I
 
 
 def _first(table: OldIds, source: str, kind: str, spelled: Iterable[str]) -> OldIdRoute | None:
+    last = None
     for spelling in spelled:
-        found = table.old_id(source, kind, spelling)
-        if found is not None:
+        if spelling != last and (found := table.old_id(source, kind, spelling)) is not None:
             return found
+        last = spelling
     return None

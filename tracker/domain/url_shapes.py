@@ -106,9 +106,4 @@ def _cut(text: str, room: int) -> str:
     """`text` shortened to `room` characters, never inside an escape or a placeholder."""
     if len(text) <= room:
         return text
-    end = 0
-    for match in _UNIT.finditer(text):
-        if match.end() > room:
-            break
-        end = match.end()
-    return text[:end]
+    return text[: next(match.start() for match in _UNIT.finditer(text) if match.end() > room)]
