@@ -52,7 +52,8 @@ def list_all(json: Json = False) -> None:
     if json:
         show.as_json({"items": rows, "next_cursor": None})
     else:
-        show.table([{**row, "kinds": ", ".join(row["kinds"]), "hosts": _shortened(row["hosts"])} for row in rows])
+        shown = [{name: value for name, value in row.items() if name != "sub_ids"} for row in rows]
+        show.table([{**row, "kinds": ", ".join(row["kinds"]), "hosts": _shortened(row["hosts"])} for row in shown])
 
 
 def _shortened(hosts: list[str]) -> str:

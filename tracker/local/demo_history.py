@@ -32,6 +32,7 @@ from tracker.local.demo_plan import Report, Visit
 from tracker.local.demo_programme import ADVERTISERS, ALIAS_TARGETS, LINKS, OLD_HOST
 from tracker.local.demo_records import record_of
 from tracker.local.door import Door
+from tracker.route_table import route_table
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class _History:
     # -- clicks
 
     async def _record(self, visits: Sequence[Visit]) -> None:
-        table = RouteTable(self._settings.directory.routes)
+        table = route_table(self._settings)
         recording = Recording(_options(self._settings))
         await self._await_routes(table)
         await recording.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tracker.local.demo_crowd import DESKTOPS
 from tracker.local.demo_plan import DAYS
-from tracker.local.demo_programme import ALIAS_TARGETS, OLD_HOST
+from tracker.local.demo_programme import ALIAS_TARGETS, OLD_HOST, OLD_SOURCE
 from tracker.local.door import Door
 from tracker.settings import Settings
 
@@ -24,8 +24,13 @@ def page(settings: Settings, tokens: dict[str, str]) -> str:
     return f"""
 A visitor follows a link; the shop gets the click id:
   CLICK=$(curl -si -A {agent} '{front}/c/demo-blog-spring?sub1=hello' | tee /dev/stderr | tr -d '\\r' | sed -n 's/^x-click-id: //p')
-An old link goes on working:
+An old link goes on working, one that has an alias and any other of the platform that the host was on:
   curl -i -A {agent} -H 'Host: {OLD_HOST}' '{front}{old}'
+  curl -i -A {agent} -H 'Host: {OLD_HOST}' '{front}/aff_c?offer_id=13&aff_id=1005&aff_sub=reel'
+Why it leads where it does; which old links nobody can be paid for, and the mapping that mends them:
+  {turnout} explain 'https://{OLD_HOST}/aff_c?offer_id=13&aff_id=1005&aff_sub=reel'
+  {turnout} orphans list
+  {turnout} orphans map 1999 --source {OLD_SOURCE} --kind partner --partner demo-mail
 The shop reports an order of the click above:
   {postback}
 And once more; the answer says "duplicate":true:

@@ -1,6 +1,7 @@
-"""The demo programme: two advertisers, three campaigns, five partners, twelve links, a coupon, two aliases on an old host.
+"""The demo programme: two advertisers, three campaigns, five partners, twelve links, a coupon, and an old host.
 
-Made through the API, as people make theirs. Its slugs begin with `demo-`.
+The old host was one of TUNE: its links name offers and affiliates, and two of them are aliases. All is made through the API, as
+people make theirs; slugs begin with `demo-`.
 """
 
 import json
@@ -11,7 +12,16 @@ from tracker.errors import StoreUnavailable
 from tracker.local.door import Door
 from tracker.settings import Settings
 
-OLD_HOST = "go.old-brand.example"
+OLD_HOST, OLD_SOURCE = "go.old-brand.example", "old-brand"
+HOST = {"host": OLD_HOST, "kind": "old", "platform": "tune", "source": OLD_SOURCE}
+OLD_IDS: tuple[dict[str, Any], ...] = tuple(
+    {"source": OLD_SOURCE, "kind": kind, "source_id": number, target: slug}
+    for kind, target, ids in (
+        ("offer", "campaign", {"12": "demo-spring", "13": "demo-outlet", "21": "demo-novels"}),
+        ("partner", "partner", {"1004": "demo-blog", "1005": "demo-video", "1006": "demo-coupons", "1007": "demo-mail"}),
+    )
+    for number, slug in ids.items()
+)
 ADVERTISERS: tuple[dict[str, Any], ...] = (
     {"slug": "demo-shoes", "name": "Shoes & Co", "currency": "EUR", "domains": ["shoes.example"]},
     {"slug": "demo-books", "name": "Book Barn", "currency": "USD", "domains": ["books.example"]},
@@ -67,8 +77,8 @@ class Programme:
             if made is not None:
                 self.tokens[thing["slug"]] = made["postback_token"]
                 self._keep_tokens()
-        plurals = ("campaigns", "partners", "links", "coupons", "aliases")
-        for plural, things in zip(plurals, (CAMPAIGNS, PARTNERS, LINKS, (COUPON,), ALIASES), strict=True):
+        plurals = ("campaigns", "partners", "links", "coupons", "aliases", "tracking-hosts", "old-ids")
+        for plural, things in zip(plurals, (CAMPAIGNS, PARTNERS, LINKS, (COUPON,), ALIASES, (HOST,), OLD_IDS), strict=True):
             for thing in things:
                 self._create(plural, thing)
 

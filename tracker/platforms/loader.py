@@ -179,5 +179,6 @@ def describe(source: Source) -> dict[str, Any]:
         "kinds": sorted({shape.kind for shape in profile.shape}),
         "hosts": [*profile.hosts.exact, *(f"*.{name}" for name in profile.hosts.suffix)],
         "click_id": ", ".join(profile.click_id.landing),
+        "sub_ids": {name: f"sub{place}" if place else "ref" for name, place in source.labels.items()},
         "confidence": profile.confidence,
     }
