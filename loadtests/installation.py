@@ -13,17 +13,17 @@ from pathlib import Path
 import psutil
 
 HOST = "127.0.0.1"
-LIVE_WITHIN_S = 60.0
+LIVE_WITHIN_S, LINKS_PER_S = 60.0, 5_000
 
 
 class Installation:
     """One data directory below `folder`; redirector, tracker and worker metrics on `port` and the two after it.
 
-    Links are `/c/c0`, `/c/c1` …; when it is made, they are live.
+    Links are `/c/c0`, `/c/c1` …; when it is made, they are live. With a `source` each has an old key there too, `k0`, `k1` …
     """
 
-    def __init__(self, folder: Path, port: int, links: int) -> None:
-        self.port = port
+    def __init__(self, folder: Path, port: int, links: int, source: str = "") -> None:
+        self.port, self.source = port, source
         self.environment = os.environ | {
             "TURNOUT_DATA_DIR": str(folder / "data"),
             "TURNOUT_REDIRECTOR_PORT": str(port),
@@ -42,10 +42,12 @@ class Installation:
         self.cli("campaign", "add", "shop", "--advertiser", "shop", "--destination-url", "https://shop.example/p")
         self.cli("partner", "add", "blog", "--name", "Blog")
         with file.open("w") as out:
-            out.write("slug,partner,campaign\n")
-            out.writelines(f"c{number},blog,shop\n" for number in range(links))
+            out.write("slug,partner,campaign" + (",source,source_id\n" if self.source else "\n"))
+            keys = (f",{self.source},k{number}" if self.source else "" for number in range(links))
+            out.writelines(f"c{number},blog,shop{key}\n" for number, key in enumerate(keys))
         self.cli("link", "import", str(file))
-        wait_for(lambda: status(self.port, f"/c/c{links - 1}", "HEAD") == http.client.FOUND, "the links are live")
+        within_s = LIVE_WITHIN_S + links / LINKS_PER_S
+        wait_for(lambda: status(self.port, f"/c/c{links - 1}", "HEAD") == http.client.FOUND, "the links are live", within_s)
 
     def cli(self, *arguments: str) -> str:
         """What a command prints."""
@@ -63,11 +65,11 @@ class Installation:
         self.up.wait(90)
 
 
-def status(port: int, path: str, method: str = "GET") -> int:
+def status(port: int, path: str, method: str = "GET", host: str = "go.example") -> int:
     """The status of one answer; 0: none."""
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     with suppress(OSError, http.client.HTTPException):
-        connection.request(method, path, headers={"Host": "go.example"})
+        connection.request(method, path, headers={"Host": host})
         return connection.getresponse().status
     return 0
 

@@ -31,14 +31,17 @@ WRK = """
 local n = 0
 request = function()
   n = (n * 1103515245 + 12345) % 2147483648
-  return wrk.format("GET", PREFIX .. (n % LINKS) .. "?sub1=bench", { ["User-Agent"] = "BROWSER" })
+  return wrk.format("GET", PREFIX .. (n % LINKS) .. SUFFIX, { ["User-Agent"] = "BROWSER", ["Host"] = "NAME" })
 end
 """
 
 
-def wrk(url: str, links: int, prefix: str, seconds: int, script: Path) -> dict[str, float]:
+def wrk(
+    url: str, links: int, prefix: str, seconds: int, script: Path, *, suffix: str = "?sub1=bench", host: str = "go.example"
+) -> dict[str, float]:
     """Requests a second and latencies of one run; raises when an answer was no redirect."""
-    script.write_text(WRK.replace("PREFIX", json.dumps(prefix)).replace("LINKS", str(links)).replace("BROWSER", BROWSER))
+    words = {"PREFIX": json.dumps(prefix), "SUFFIX": json.dumps(suffix), "LINKS": str(links), "BROWSER": BROWSER, "NAME": host}
+    script.write_text(re.sub("|".join(words), lambda found: words[found[0]], WRK))
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx or 3xx" in out:

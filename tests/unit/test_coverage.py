@@ -79,6 +79,15 @@ def test_the_memory_of_resolutions_is_bounded():
     assert found.as_dict()["clicks"] == {"seen": CACHE_MAX + 3, "resolved": 2, "resolved_percent": percent(2, CACHE_MAX + 3)}
 
 
+def test_a_host_that_is_named_stands_in_for_lines_without_one():
+    assert not counts().has_host
+    found = counts(host=b"go.example")
+    assert found.has_host
+    found.add(get(b"/c/summer", b""))
+    found.add(get(b"/c/summer", b"other.example"))
+    assert found.as_dict()["clicks"]["seen"] == 1
+
+
 def test_long_examples_are_cut():
     found = counts()
     found.add(get(b"/" + b"x" * 600, b""))

@@ -1,6 +1,7 @@
 """Old links of other platforms, through the redirector's handler and a real route table: who is meant, where it leads, what is recorded."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from tracker.domain import routes
 from tracker.domain.destination import labels_of
 from tracker.domain.explanation import explanation
 from tracker.domain.identify import pair_id
+from tracker.domain.orphans import READY, OrphanUrls, heaps
 from tracker.domain.resolve import resolve, with_anchor
 from tracker.platforms.loader import Shelf
 from tracker.platforms.replies import GIF
@@ -245,6 +247,9 @@ def test_explaining_an_old_link_names_what_was_read_and_what_is_missing(table):
     assert "Partner and campaign are known, so the link is made on the fly" in found.steps
     unknown = explanation(table, "https://go.brand.example/aff_c?offer_id=7&aff_id=43", 0)
     assert any("Not known under source brand: partner" in step for step in unknown.steps)
+    mapped = explanation(table, "https://go.brand.example/aff_c?offer_id=9&aff_id=42", 0)
+    assert (mapped.link, mapped.missing) == ("mapped", None)
+    assert not any("on the fly" in step for step in mapped.steps)
     shadow = explanation(table, "https://go.shadow.example/aff_c?offer_id=7&aff_id=42", 0)
     assert shadow.steps[-1].startswith("The switch-over state is shadow")
     assert shadow.destination == "https://brand.go2cloud.example/aff_c?offer_id=7&aff_id=42"
@@ -265,3 +270,37 @@ def test_where_sub_ids_go_can_be_said(table):
     assert len({place for place in source.labels.values() if place}) == sum(1 for place in source.labels.values() if place)
     found = resolve(table, b"go.brand.example", b"/aff_c?offer_id=7&aff_id=42&aff_sub=x", 0)
     assert labels_of(found, b"go.brand.example", b"").subs == (b"x",)
+
+
+def urls(*rows):
+    """Orphans of (host, url, clicks, total), an hour apart."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        OrphanUrls(name, url, clicks, total, begin + timedelta(hours=number), begin + timedelta(hours=number, minutes=5))
+        for number, (name, url, clicks, total) in enumerate(rows)
+    ]
+
+
+def test_orphans_fall_into_heaps_that_one_step_mends(table):
+    found = heaps(
+        table,
+        urls(
+            ("go.brand.example", "/aff_c?offer_id=77&aff_id=42", 5, 6),
+            ("go.brand.example", "/aff_c?offer_id=77&aff_id=66&aff_sub=x", 2, 2),
+            ("go.brand.example", "/aff_c?offer_id=7&aff_id=43", 4, 4),
+            ("go.shadow.example", "/aff_c?offer_id=8&aff_id=43", 4, 4),  # the same source
+            ("www.acmetrk.example", "/ZZZ999/XYZ456", 1, 1),
+            ("nobody.example", "/x/1", 1, 9),
+            ("nobody.example", "/x/2", 1, 1),
+            ("go.brand.example", "/summer?aff_sub=a", 1, 1),
+        ),
+        0,
+    )
+    told = [(heap.missing, heap.source, heap.partner, heap.offer, heap.clicks, heap.all_clicks, len(heap.old_partners)) for heap in found]
+    assert told == [
+        ("partner", "brand", "43", None, 8, 8, 1), ("offer", "brand", None, "77", 7, 8, 2), ("host", None, None, None, 2, 10, 0),
+        (READY, "brand", None, None, 1, 1, 0), ("partner", "everflow", "ZZZ999", None, 1, 1, 1),
+    ]  # fmt: skip
+    offer = found[1]
+    assert (offer.first_seen.hour, offer.last_seen.hour, offer.example) == (0, 1, "/aff_c?offer_id=77&aff_id=42")
+    assert found[2].shape == "/x/{n}"

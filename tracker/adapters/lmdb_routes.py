@@ -42,6 +42,7 @@ CACHE_ENTRIES = 20_000  # decoded routes of one kind; emptied when full
 SOURCES_MAX = 1000  # compiled platforms of hosts with settings of their own
 READING = "reading"  # the part of a host's settings that says what its operator changed on the platform
 LOOK_EVERY_S = 1.0  # how often a reader looks whether a (new) file is there
+DIGESTED_ALIASES: Final = Kind.ALIAS + b"\1"  # the beginning of the keys of aliases that are too long to be keys themselves
 _MISSING: Final = object()
 
 R = TypeVar("R", bound=Route)
@@ -123,6 +124,8 @@ class RouteTable:
 
     def alias(self, host: str, key: str) -> JoinedRoute | None:
         """The link of an old URL, `is_paused` when the alias is not active; `host` `""` asks for any-host aliases."""
+        if not self._has_aliases(host):
+            return None
         joined = self._aliases.get((host, key), _MISSING)
         if joined is not _MISSING:
             return cast("JoinedRoute | None", joined)
@@ -247,6 +250,26 @@ class RouteTable:
             return None
         return value[ID_BYTES:] if value else None
 
+    def _has_aliases(self, host: str) -> bool:
+        """Whether any old URL of that host is in the table: most hosts have none, and their URLs are all different."""
+        known = self._alias_hosts.get(host)
+        if known is None:
+            known = any(map(self._has_key, (route_key(Kind.ALIAS, b"", host.encode()), DIGESTED_ALIASES)))
+            self._keep(self._alias_hosts, host, known)
+        return known
+
+    def _has_key(self, beginning: bytes) -> bool:
+        """Whether a route's key begins so."""
+        if self._env is None:
+            return False
+        try:
+            with self._env.begin(db=self._routes) as txn, txn.cursor() as cursor:
+                return bool(cursor.set_range(beginning)) and bytes(cursor.key()).startswith(beginning)
+        except (lmdb.Error, OSError):
+            log.exception("routes.table_lost")
+            self.close()
+            return False
+
     def _keep(self, cache: dict[Any, Any], key: Any, value: V) -> V:
         if self._env is not None:  # what an unreadable table did not say is not remembered
             if len(cache) >= CACHE_ENTRIES:
@@ -257,6 +280,7 @@ class RouteTable:
     def _forget(self) -> None:
         self._links: dict[bytes, Any] = {}
         self._aliases: dict[tuple[str, str], Any] = {}
+        self._alias_hosts: dict[str, bool] = {}
         self._old_links: dict[tuple[str | None, ...], Any] = {}
         self._hosts: dict[str, Any] = {}
         self._campaigns: dict[int, CampaignRoute | None] = {}
