@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -374,13 +375,41 @@ async def test_journal_sync_is_synced_and_knows_no_deadline(tmp_path, redis_url)
     await recording.stop(1)
 
 
-async def test_a_journal_slower_than_the_deadline_holds_nobody_up_and_is_counted(tmp_path, redis_url, stream):
-    recording = await started(tmp_path, redis_url, deadline_s=0.000001)
+async def test_a_journal_slower_than_the_deadline_holds_nobody_up_and_is_counted(tmp_path, redis_url, stream, monkeypatch):
+    thawed, write = threading.Event(), os.writev
+    monkeypatch.setattr(os, "writev", lambda *parts: thawed.wait(30) and write(*parts))
+    recording = await started(tmp_path, redis_url)
     await record(recording, 200)
-    assert recording.line.late > 0
+    assert recording.line.late == 200
+    assert recording.journaled_records == 0
+    thawed.set()
     await wait_until(lambda: shipped_ids_equal(stream, range(200)))
+    await wait_until(lambda: recording.journaled_records == 200, because="written after all")
     assert recording.line.unrecorded == 0
     await recording.stop(1)
+
+
+async def test_a_process_that_was_late_itself_gives_the_disk_its_time(tmp_path, redis_url):
+    """After a start hundreds wait in the socket: who is answered then must be in the journal all the same."""
+    recording = await started(tmp_path, redis_url, deadline_s=0.5)
+    waiting = [recording.record(a_record(click_id=number.to_bytes(16, "big"))) for number in range(1200)]
+    time.sleep(0.8)
+    await asyncio.wait(waiting)
+    assert recording.line.late == 0
+    assert recording.journaled_records == 1200
+    await recording.stop(1)
+
+
+async def test_a_full_segment_that_is_synced_slowly_holds_nobody_up(tmp_path, redis_url, monkeypatch):
+    thawed, sync = threading.Event(), os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: thawed.wait(30) and sync(descriptor))
+    recording = await started(tmp_path, redis_url, segment_bytes=10_000, deadline_s=0.0)
+    for first in range(0, 600, 100):
+        await record(recording, 100, first)
+    assert recording.journaled_records == 600
+    thawed.set()
+    await recording.stop(1)
+    assert recording.line.unrecorded == 0
 
 
 async def test_a_segment_whose_sync_failed_is_written_anew(tmp_path, redis_url):

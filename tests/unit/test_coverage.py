@@ -8,9 +8,10 @@ from msgspec.structs import replace
 from tests.unit.test_resolve import CAMPAIGN, LINK, OLD, PARTNER, Table
 from tracker.domain import coverage
 from tracker.domain.access_logs import LogLine
-from tracker.domain.coverage import CACHE_MAX, REASONS, REST, ROWS_MAX, Coverage, WithPlatform
+from tracker.domain.coverage import CACHE_MAX, REASONS, REST, ROWS_MAX, Coverage
 from tracker.domain.distinct_urls import DistinctUrls, percent
 from tracker.domain.resolve import join, resolve
+from tracker.domain.with_platform import WithPlatform
 
 BARE = replace(OLD, host="bare.example", platform=None)
 NEW = replace(OLD, host="t.example", kind="tracking", platform=None)

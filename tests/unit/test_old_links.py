@@ -18,6 +18,7 @@ from tracker.domain.explanation import explanation
 from tracker.domain.identify import pair_id
 from tracker.domain.orphans import READY, OrphanUrls, heaps
 from tracker.domain.resolve import resolve, with_anchor
+from tracker.errors import RejectedInput
 from tracker.platforms.loader import Shelf
 from tracker.platforms.replies import GIF
 
@@ -304,3 +305,29 @@ def test_orphans_fall_into_heaps_that_one_step_mends(table):
     offer = found[1]
     assert (offer.first_seen.hour, offer.last_seen.hour, offer.example) == (0, 1, "/aff_c?offer_id=77&aff_id=42")
     assert found[2].shape == "/x/{n}"
+
+
+ON_PAGE = {  # platform: a landing page of the shop with a partner in it
+    "refersion": "https://shop.example/p?rfsn=123.abc&subid=x",
+    "tapfiliate": "https://shop.example/p?ref=ann",
+    "affiliatewp": "https://shop.example/p?ref=7",
+    "firstpromoter": "https://shop.example/p?fpr=ann",
+    "rewardful": "https://shop.example/p?via=ann",
+    "postaffiliatepro": "https://shop.example/p#a_aid=ann",
+}
+
+
+@pytest.mark.parametrize("platform", ON_PAGE)
+def test_a_landing_page_of_a_shop_is_understood_when_its_platform_is_named(table, platform):
+    found = explanation(table, ON_PAGE[platform], 0, platform=platform, source="postaffiliatepro")
+    partner = {"refersion": "123.abc", "affiliatewp": "7"}.get(platform, "ann")
+    assert (found.platform, found.reading["kind"], found.reading["partner_id"]) == (platform, "click", partner)
+    assert (found.partner, found.campaign) == (("blog", "spring") if partner == "ann" else (None, "spring"))
+    assert found.destination.startswith(("https://shop.example/", "https://all.example/"))
+    assert "nobody registered it" in found.steps[0]
+    assert explanation(table, ON_PAGE[platform], 0).missing == "host"
+
+
+def test_a_platform_that_nobody_describes_is_refused(table):
+    with pytest.raises(RejectedInput, match="there is no platform 'nope'"):
+        explanation(table, "https://shop.example/", 0, platform="nope")

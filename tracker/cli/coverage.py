@@ -111,14 +111,9 @@ def _check_table(table: "RouteTable") -> None:
 
 
 def _with_platform(table: "RouteTable", platform: str | None) -> Any:
-    from tracker.domain.coverage import WithPlatform
-    from tracker.domain.routes import HostRoute
+    from tracker.domain.with_platform import WithPlatform
 
-    if platform is None:
-        return table
-    if table.source_of(HostRoute(host_id=0, host="", platform=platform)) is None:
-        raise RejectedInput("invalid_platform", f"there is no platform {platform!r}; turnout platforms list names them")
-    return WithPlatform(table, platform)
+    return table if platform is None else WithPlatform(table, platform)
 
 
 def _read_all(files: "Sequence[LogFile]", counts: "Coverage", name: str | None) -> dict[str, Any]:

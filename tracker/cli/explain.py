@@ -10,12 +10,12 @@ from tracker.route_table import route_table
 from tracker.settings import Settings
 
 
-def explain(settings: Settings, url: str, as_json: bool) -> int:
+def explain(settings: Settings, url: str, as_json: bool, platform: str | None = None, source: str | None = None) -> int:
     """Print how `url` is resolved on this host. Exit code 0; a URL that leads nowhere is an answer, not an error."""
     table = route_table(settings)
     table.refresh()
     try:
-        found = explanation(table, url, time.time_ns() // 1_000_000)
+        found = explanation(table, url, time.time_ns() // 1_000_000, platform=platform, source=source)
     finally:
         table.close()
     numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(found.steps, 1))

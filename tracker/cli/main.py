@@ -219,11 +219,16 @@ def drill(
 
 
 @app.command()
-def explain(url: Annotated[str, typer.Argument(metavar="URL")], json: Json = False) -> None:
+def explain(
+    url: Annotated[str, typer.Argument(metavar="URL")],
+    platform: Annotated[str | None, typer.Option(help="take a host that is not registered as one of this platform")] = None,
+    source: Annotated[str | None, typer.Option(help="whose ids stand in its links; the platform's name when missing")] = None,
+    json: Json = False,
+) -> None:
     """Which rule resolves a URL, and where its visitor would land; records nothing."""
     from tracker.cli import explain as explaining
 
-    raise typer.Exit(explaining.explain(run.settings(), url, json) or 0)
+    raise typer.Exit(explaining.explain(run.settings(), url, json, platform, source) or 0)
 
 
 coverage.add_to(app)

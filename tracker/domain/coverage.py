@@ -8,12 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from tracker.domain.access_logs import LogLine
 from tracker.domain.distinct_urls import DistinctUrls, percent
-from tracker.domain.resolve import LINK_PATH, OLD_HOST, Resolution, RouteReader, resolve
-from tracker.domain.routes import HostRoute
+from tracker.domain.resolve import LINK_PATH, Resolution, RouteReader, resolve
 from tracker.domain.url_shapes import shape_of
 from tracker.domain.urls import host_key, printable
 
@@ -62,22 +60,6 @@ class Tally(Struct):
     resolved: int = 0
     refused: int = 0
     example: str = ""
-
-
-class WithPlatform:
-    """A `RouteReader` on which old hosts that have no platform, and hosts that nobody registered, are ones of `platform`."""
-
-    def __init__(self, table: RouteReader, platform: str) -> None:
-        self._table, self._platform = table, platform
-        self.get_link, self.alias, self.installation = table.get_link, table.alias, table.installation
-        self.source_of, self.old_link = table.source_of, table.old_link
-
-    def host(self, name: str) -> HostRoute | None:
-        """See `RouteReader`. Without a row a name with a port has no answer here: the name alone is asked for next."""
-        found = self._table.host(name)
-        if found is None:
-            return None if ":" in name else HostRoute(host_id=0, host=name, platform=self._platform)
-        return replace(found, platform=self._platform) if found.kind == OLD_HOST and not found.platform else found
 
 
 class Coverage:

@@ -19,6 +19,7 @@ from tracker.domain.resolve import (
 )
 from tracker.domain.routes import ACTIVE, HostRoute
 from tracker.domain.urls import host_key, printable, split_absolute, target_key
+from tracker.domain.with_platform import WithPlatform
 from tracker.platforms.reading import Reading
 from tracker.platforms.reading import as_dict as reading_as_dict
 
@@ -49,8 +50,16 @@ class Explanation(Struct, frozen=True, kw_only=True):
     steps: list[str]
 
 
-def explanation(table: RouteReader, url: str, now_ms: int, host: str = "") -> Explanation:
-    """How `url` (or a path, then on `host` or no particular one) is resolved at `now_ms`. A `host` given is the Host header's."""
+def explanation(
+    table: RouteReader, url: str, now_ms: int, host: str = "", platform: str | None = None, source: str | None = None
+) -> Explanation:
+    """How `url` (or a path, then on `host` or no particular one) is resolved at `now_ms`. A `host` given is the Host header's.
+
+    `platform`: take a host that has none, or is not registered, as one of it, with the ids of `source` (the platform's name without
+    one): for a shop's own page, whose URL carries a partner of an on-page platform.
+    """
+    if platform is not None:
+        table = WithPlatform(table, platform, source or "")
     asked, target = _request(url)
     asked = host.encode("utf-8", "surrogatepass") or asked
     found = resolve(table, asked, target, now_ms)
@@ -105,6 +114,8 @@ def _host_step(name: str, registered: HostRoute | None) -> str:
     if registered is None:
         return f"{name or 'no host'}: not a registered old host, so it is a tracking host"
     platform = f" of platform {registered.platform}" if registered.platform else ""
+    if not registered.host_id:
+        return f"{name}: nobody registered it; taken as a host{platform}, as you asked"
     return f"{name}: registered {registered.kind} host{platform}, switch-over state {registered.state}"
 
 

@@ -27,6 +27,8 @@ QUEUE_MAX_BYTES = (
 )  # handed to the journal thread and not written; beyond it batches wait in the boot's memory, which is bounded
 REFUSED_DEADLINE_S = 0.025  # the longest wait of a visitor once the journal has refused, where there is no other deadline
 REWRITE_EVERY_S = 1.0
+STARVED_MAX_S = 1.0  # how long an answer waits beyond the deadline for a disk that does not hang: this process got no time to ask it
+LOOK_AGAIN_S = 0.005
 
 
 class Recorder:
@@ -183,16 +185,21 @@ class Recorder:
                 self._timer = self._loop.call_at(oldest + self._deadline_s, self._deadline)
 
     def _deadline(self) -> None:
-        """Give to Redis from memory what waited long enough, and answer its waiters, or let Redis do that.
+        """Give to Redis from memory what waited long enough for a disk that hangs, and answer its waiters, or let Redis do that.
 
-        What is answered and never written is counted.
+        What is answered and never written is counted. It is the disk that has a deadline: where it does not hang, this process was late
+        itself, and has still to ask it, or to hear what it said.
         """
         self._timer = None
-        due = self._loop.time() - self._deadline_s + 0.001
+        now = self._loop.time()
+        due = now - self._deadline_s + 0.001
         if self._records and self._opened_at <= due:
             self._seal()
         for batch in self._unwritten:
             if batch.opened_at > due:
+                break
+            if batch.writing and not self._disk_hangs() and batch.opened_at > due - STARVED_MAX_S:
+                self._timer = self._timer or self._loop.call_at(now + LOOK_AGAIN_S, self._deadline)
                 break
             if self._answers_anyway:
                 self._let_go([batch])
@@ -201,6 +208,9 @@ class Recorder:
             self._unwritten.popleft()
         if self._unwritten or self._records:
             self._arm()
+
+    def _disk_hangs(self) -> bool:
+        return self._writer is not None and self._writer.hangs_for() >= self._deadline_s
 
     # -- healing
 

@@ -1,7 +1,8 @@
 """The journal's one writer thread: batches that wait are written together, one write after the other.
 
 write(2) and fdatasync release the GIL, so a slow or frozen disk holds up this thread and not the event loop. Batches that
-gather while one write is in flight make the next: the group commit is natural.
+gather while one write is in flight make the next: the group commit is natural. A full segment is synced beside it, by a thread of its
+own: 64 MB may take a disk seconds, and nobody who comes meanwhile is to wait for that.
 """
 
 import contextlib
@@ -73,6 +74,13 @@ class JournalWriter(threading.Thread):
         self._retry_at = 0.0
         self._error: OSError | None = None
         self._stopping = False
+        self._busy_since = 0.0  # monotonic; 0: this thread asks nothing of the disk
+        self._sealing: list[threading.Thread] = []
+
+    def hangs_for(self) -> float:
+        """Seconds since the disk was asked for what it has not done yet; 0 when it is asked for nothing. For the event loop."""
+        since = self._busy_since
+        return time.monotonic() - since if since else 0.0
 
     @property
     def current(self) -> Path | None:
@@ -91,11 +99,15 @@ class JournalWriter(threading.Thread):
         while not self._stopping:
             group = self._gather()
             if group:
+                self._busy_since = time.monotonic()
                 error = self._write(group)
+                self._busy_since = 0.0
                 self._on_done(group, self._path, error)
                 if self._is_full():
                     self._seal()
         self._seal()
+        for thread in self._sealing:
+            thread.join()
 
     def _is_full(self) -> bool:
         return self._bytes >= self._segment_bytes or (self._bytes > 0 and time.monotonic() - self._opened_at > SEGMENT_MAX_AGE_S)
@@ -176,15 +188,22 @@ class JournalWriter(threading.Thread):
             self._on_abandoned(path)
 
     def _seal(self) -> None:
-        if self._descriptor < 0:
+        """Have the segment synced and closed by another thread; the next write opens a new one."""
+        if self._descriptor < 0 or self._path is None:
             return
-        try:
-            _sync(self._descriptor)
-        except OSError as exc:
-            self._refuse(exc)
-            return
-        _close(self._descriptor)
+        self._sealing = [thread for thread in self._sealing if thread.is_alive()]
+        thread = threading.Thread(target=self._sync_and_close, args=(self._descriptor, self._path), name="journal-seal", daemon=True)
+        self._sealing.append(thread)
         self._descriptor, self._path, self._bytes, self._good_bytes = -1, None, 0, 0
+        thread.start()
+
+    def _sync_and_close(self, descriptor: int, path: Path) -> None:
+        try:
+            _sync(descriptor)
+        except OSError as exc:
+            log.error("journal.sync_failed", extra={"errno": exc.errno, "error": exc.strerror, "segment": str(path)})
+            self._on_abandoned(path)
+        _close(descriptor)
 
 
 def _close(descriptor: int) -> None:
