@@ -24,6 +24,7 @@ CLI_S = 60.0
 API_S = 10.0
 QUICK_DEATH_S = 1.0  # sooner than that after its start: the next one waits a little
 PAUSE_S = 0.25
+LAST_WORDS_MAX = 1500
 
 
 @dataclass(slots=True)
@@ -116,9 +117,14 @@ class Installation:
             code = await part.process.wait()
             part.deaths.append(Death(part.process.pid, code, time.monotonic()))
             if part.process.pid not in part.doomed:
-                self._surprises.append(f"{part.name} ended by itself with {code}, see its log")
+                self._surprises.append(f"{part.name} ended by itself with {code}: {self._last_words(part)}")
             if time.monotonic() - started < QUICK_DEATH_S:
                 await asyncio.sleep(PAUSE_S)
+
+    def _last_words(self, part: Part) -> str:
+        """The end of its log: whoever reads the report has nothing else of it."""
+        lines = (self.place.logs / f"{part.log}.log").read_text("utf-8", "replace").strip().splitlines()
+        return lines[-1][-LAST_WORDS_MAX:] if lines else "it said nothing"
 
     async def kill(self, name: str, number: signal.Signals = signal.SIGKILL, within_s: float = 30.0) -> Death:
         """End a part by a signal; its death. TimeoutError when it does not die. It is started again unless it is not wanted."""
