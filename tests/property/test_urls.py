@@ -1,10 +1,12 @@
 """Laws of URLs, judged with the parser of a browser (Ada)."""
 
+from urllib.parse import unquote_to_bytes
+
 import can_ada
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tracker.domain.urls import alias_key, allowed_deep_link, host_key, target_key
+from tracker.domain.urls import alias_key, allowed_deep_link, host_key, percent_decoded, target_key
 
 pieces = st.sampled_from(
     [
@@ -111,3 +113,8 @@ def test_how_a_target_is_encoded_does_not_matter(raw):
     target = b"/" + raw.replace(b"#", b"").replace(b"%", b"")
     encoded = b"".join(b"%%%02x" % byte if byte >= 0x7F or byte <= 0x20 or chr(byte).isalnum() else bytes([byte]) for byte in target)
     assert target_key(target) == target_key(encoded)
+
+
+@given(st.binary(max_size=60) | st.text("%0123456789abcdefABCDEFgx", max_size=40).map(str.encode))
+def test_escapes_are_decoded_as_the_standard_library_does(data):
+    assert percent_decoded(data) == unquote_to_bytes(data)

@@ -1,13 +1,12 @@
 """Where a visitor is sent: the deep link if it is allowed, else the template of the resolution, with its macros filled. Pure."""
 
 from collections.abc import Callable, Mapping
-from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
 from tracker.domain.macros import with_click_id
 from tracker.domain.resolve import CLICK, OK, Resolution
-from tracker.domain.urls import alias_key, allowed_deep_link, host_key
+from tracker.domain.urls import allowed_deep_link, host_key, host_of, percent_decoded
 from tracker.platforms.compiled import REF, SUBS_MAX, Source
 from tracker.platforms.reading import Reading
 
@@ -45,7 +44,7 @@ def _old_labels(source: Source, reading: Reading, host: str) -> Labels:
     while subs and not subs[-1]:
         subs.pop()
     deep_link = (reading.destination or "").encode()
-    if deep_link and alias_key(deep_link)[0] == host:
+    if deep_link and host_of(deep_link) == host:
         deep_link = b""
     return Labels(tuple(subs), ref, deep_link, reading.raw.click_id or b"")
 
@@ -69,7 +68,7 @@ def read_labels(target: bytes) -> Labels:
 def _decoded(value: bytes) -> bytes:
     if b"+" in value:
         value = value.replace(b"+", b" ")
-    return unquote_to_bytes(value) if b"%" in value else value
+    return percent_decoded(value)
 
 
 def destination(found: Resolution, labels: Labels, click_id: bytes, visitor: Callable[[], Mapping[str, bytes]]) -> bytes:

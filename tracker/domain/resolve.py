@@ -7,7 +7,6 @@ the switch-over state of its host: to the old platform, or to the destination.
 import re
 from functools import lru_cache
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,7 +14,7 @@ from msgspec.structs import replace
 from tracker.domain.identify import OldIds, identify
 from tracker.domain.macros import Template
 from tracker.domain.routes import ACTIVE, CampaignRoute, HostRoute, Installation, LinkRoute, PartnerRoute
-from tracker.domain.urls import host_key, printable, split_absolute, target_key
+from tracker.domain.urls import host_key, percent_decoded, printable, split_absolute, target_key
 from tracker.platforms.compiled import Source
 from tracker.platforms.reader import read
 from tracker.platforms.reading import Reading
@@ -254,7 +253,7 @@ def with_anchor(target: bytes) -> bytes:
     before, found, anchor = target.rpartition(ANCHOR)
     if not found or before[-1:] not in (b"?", b"&"):
         return target
-    return before[:-1] + b"#" + unquote_to_bytes(anchor)
+    return before[:-1] + b"#" + percent_decoded(anchor)
 
 
 def slug_of(target: bytes) -> bytes:
@@ -263,7 +262,7 @@ def slug_of(target: bytes) -> bytes:
     if match is None:
         return b""
     slug = match[1]
-    return unquote_to_bytes(slug) if b"%" in slug else slug
+    return percent_decoded(slug)
 
 
 def find_alias(table: RouteReader, name: str, bare: str, key: str) -> JoinedRoute | None:

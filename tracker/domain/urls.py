@@ -20,9 +20,11 @@ _URL_BYTES = [chr(byte) if byte in _KEPT_IN_URL else f"%{byte:02X}" for byte in 
 
 _PLAIN_TARGET = re.compile(rb"/[A-Za-z0-9\-._~:/?@!$&()*+,;=]*")  # already its own key
 _PLAIN_URL = re.compile(rb"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
-_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}|[\x00-\xff]", re.DOTALL)
+_NOT_UNIFORM = re.compile(rb"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~:/?@!$&()*+,;=]")
 _SCHEME = re.compile(rb"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _WEB_URL = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_ESCAPED = re.compile(rb"%[0-9A-Fa-f]{2}")
+_ANY_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _AUTHORITY = re.compile(rb"([^:@\[\]%]+)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _NUMERIC_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")  # browsers read such a host as an IPv4 address
@@ -58,15 +60,27 @@ def target_key(target: bytes) -> str:
     if _PLAIN_TARGET.fullmatch(target):
         return target.decode("ascii")
     raw = target.partition(b"#")[0]
-    key = "".join(map(_uniform, _ESCAPE.findall(raw)))
+    key = _NOT_UNIFORM.sub(_uniform, raw).decode("ascii")
     return key if key.startswith("/") else "/" + key
 
 
-def _uniform(piece: bytes) -> str:
-    if len(piece) == 1:
-        return _KEY_BYTES[piece[0]]
-    byte = int(piece[1:], 16)
-    return chr(byte) if byte in _UNRESERVED else f"%{byte:02X}"
+def percent_decoded(data: bytes) -> bytes:
+    """`data` with every escape (`%2F`) as its byte; a `%` that begins none stays. As `urllib.parse.unquote_to_bytes`, and quicker."""
+    return _ESCAPED.sub(_unescaped, data) if b"%" in data else data
+
+
+def _unescaped(piece: "re.Match[bytes]") -> bytes:
+    return _ESCAPES[piece[0]]
+
+
+def _uniform(piece: "re.Match[bytes]") -> bytes:
+    return _UNIFORM[piece[0]]
+
+
+_DIGITS = "0123456789ABCDEFabcdef"
+_ESCAPES = {f"%{high}{low}".encode(): bytes((int(high + low, 16),)) for high in _DIGITS for low in _DIGITS}
+_UNIFORM = {bytes((byte,)): key.encode() for byte, key in enumerate(_KEY_BYTES)}
+_UNIFORM |= {escape: byte if byte[0] in _UNRESERVED else escape.upper() for escape, byte in _ESCAPES.items()}
 
 
 @lru_cache(maxsize=4096)
@@ -111,6 +125,12 @@ def allowed_deep_link(url: bytes, domains: Iterable[str]) -> bytes | None:
     place = f"{scheme.lower().decode('ascii')}://{host}{':' + parts[2].decode('ascii') if parts[2] else ''}"
     emitted = place.encode("ascii") + printable(rest)
     return emitted if len(emitted) <= DEEP_LINK_MAX_BYTES else None
+
+
+def host_of(url: bytes) -> str:
+    """The `host_key` of an absolute URL's authority; empty when it has none."""
+    match = _ANY_AUTHORITY.match(url)
+    return host_key(match[1].rpartition(b"@")[2]) if match else ""
 
 
 def split_absolute(host: bytes, target: bytes) -> tuple[bytes, bytes]:

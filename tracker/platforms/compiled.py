@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
-from urllib.parse import unquote_to_bytes
 
+from tracker.domain.urls import percent_decoded
 from tracker.platforms import values
 from tracker.platforms.forms import FORMS, Form
 from tracker.platforms.pairs import BARE
@@ -151,7 +151,7 @@ class Group:
         found = self.names.get(name)
         if found is None and name:
             if b"%" in name:
-                name = unquote_to_bytes(name)
+                name = percent_decoded(name)
                 found = self.names.get(name)
             found = found or self.folded.get(name.lower())
         return found

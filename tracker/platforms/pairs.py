@@ -7,8 +7,8 @@ A name counts as known when the group of shapes that is being read knows it: onl
 import re
 from collections.abc import Sequence
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
+from tracker.domain.urls import percent_decoded
 from tracker.platforms.values import destination, starts_as_web
 
 PARAMETERS_MAX = 200  # CJ and Voluum links carry some 40; more is an attack
@@ -139,7 +139,7 @@ def _merged(parts: list[bytes], separator: bytes, group: Names, found: Found) ->
 
 
 def _mended_name(match: "re.Match[bytes]", group: Names) -> bytes:
-    character = unquote_to_bytes(match[1])
+    character = percent_decoded(match[1])
     name = _CHARACTER_NAMES[character] + match[2]
     return b"&" + name if group.known(name) is not None else match[0]
 

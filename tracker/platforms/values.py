@@ -4,7 +4,8 @@ The text rule: a value is decoded as UTF-8; every byte that is none, and NUL, st
 """
 
 import re
-from urllib.parse import unquote_to_bytes
+
+from tracker.domain.urls import percent_decoded
 
 DECODE_MAX = 8  # times a destination is decoded before it is given up
 _UNFILLED = re.compile(
@@ -41,7 +42,7 @@ def decoded(raw: bytes, *, is_form: bool = True) -> bytes:
         raw = raw.replace(b"+", b" ")
     if b"%" not in raw or _PERCENT_WORD.fullmatch(raw):
         return raw
-    return unquote_to_bytes(raw)
+    return percent_decoded(raw)
 
 
 def text(value: bytes) -> str:
@@ -80,7 +81,7 @@ def destination(raw: bytes) -> bytes | None:
             return value
         if _COLLAPSED.match(value):
             return _COLLAPSED.sub(rb"\1//", value, count=1)
-        inner = unquote_to_bytes(value) if b"%" in value else value
+        inner = percent_decoded(value)
         if inner == value:
             return None
         value = inner
