@@ -13,13 +13,13 @@ from redirector.request import Request
 from tracker import wire
 from tracker.adapters.countries import CountryLookup
 from tracker.adapters.lmdb_routes import RouteTable
-from tracker.click_record import DAY_US, RATE_LIMITED, VALID, Visitor, click_record, secret_of, verdict_of
+from tracker.click_record import DAY_US, NOT_A_VISIT, RATE_LIMITED, VALID, Visitor, click_record, secret_of, verdict_of
 from tracker.domain import addresses, click_id, resolve
 from tracker.domain.addresses import Network
 from tracker.domain.destination import destination, labels_of
 from tracker.platforms.replies import answer_to
 
-RULE_VERSION = 1  # of the verdict below; a changed rule gets the next number, old clicks keep theirs
+RULE_VERSION = 2  # of the verdict below; a changed rule gets the next number, old clicks keep theirs
 _METHODS = frozenset((b"GET", b"HEAD", b"POST"))
 
 
@@ -68,7 +68,7 @@ class Handler:
             return ANCHOR
         address = addresses.client_address(request.peer, request.forwarded_for, self._trusted)
         flood = self._limiter.judge(addresses.network(address), found.link_id, now_us // 1_000_000)
-        labels = labels_of(found, request.host, request.target)
+        labels = labels_of(found, request.target)
         resolved = (found.platform, found.outcome) if found.platform and found.source is not None else None
         if flood is Flood.COUNTED_ONLY:
             nobody = Visitor(address, "", request.user_agent, request.language, request.referrer)
@@ -81,6 +81,8 @@ class Handler:
         verdict = verdict_of(method, visitor, is_prefetch=request.is_prefetch)
         if flood is Flood.LABELLED and verdict == VALID:
             verdict = RATE_LIMITED
+        if found.missing == resolve.NO_CLICK:
+            verdict = NOT_A_VISIT
         record = click_record(
             found,
             labels,

@@ -10,6 +10,7 @@ HTML: Final = "text/html; charset=utf-8"
 ANCHOR_PAGE: Final = (
     b"<!doctype html><html lang=en><meta charset=utf-8><title>One moment</title>"
     b'<noscript><meta http-equiv=refresh content="0;url=?%(parameter)s"></noscript>'
-    b"<script>var l=location;l.replace(l.pathname+(l.search?l.search+'&':'?')+'%(parameter)s'+encodeURIComponent(l.hash.slice(1)))</script>"
+    # Only a query: a path that begins with // would be taken for a host.
+    b"<script>var l=location;l.replace((l.search?l.search+'&':'?')+'%(parameter)s'+encodeURIComponent(l.hash.slice(1)))</script>"
     b"</html>\n"
 ) % {b"parameter": ANCHOR}

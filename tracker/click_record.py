@@ -14,6 +14,7 @@ from tracker.platforms.reading import RawIds
 
 KIND = "click"
 VALID, BOT, PREFETCH, HEAD, RATE_LIMITED = "valid", "bot", "prefetch", "head", "rate_limited"
+NOT_A_VISIT = "not_a_visit"  # a postback, pixel or impression of an old platform
 DAY_US = 86_400_000_000
 _VISITOR_KEY_BYTES = 16
 NO_IDS = RawIds()
@@ -75,8 +76,10 @@ def click_record(
     What an old link says stays with it: the old ids as bytes, and in `extra` its sub ids by the old platform's names.
     """
     ids, sub_ids = NO_IDS, NO_SUB_IDS
-    if found.reading is not None and found.reading.kind is not None:
-        ids, sub_ids = found.reading.raw, {name: value.encode() for name, value in found.reading.sub_ids.items()}
+    if found.source is not None and found.reading is not None and found.reading.kind is not None:
+        # What the profile does not know by name may be personal data: it is kept only where the source's settings say so.
+        unknown = () if found.source.settings.keep_unknown else found.reading.others
+        ids, sub_ids = found.reading.raw, {name: value.encode() for name, value in found.reading.sub_ids.items() if name not in unknown}
     return wire.Record(
         click_id=click_id,
         received_at_us=at_us,

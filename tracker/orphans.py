@@ -4,24 +4,25 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from tracker.adapters import postgres_orphans
 from tracker.adapters.lmdb_routes import RouteTable
-from tracker.adapters.postgres_orphans import Owner, Wanted
+from tracker.adapters.postgres_orphans import FIRST, Owner, Wanted
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.domain.identify import OFFER, PARTNER
 from tracker.domain.orphans import Heap, heaps, target_of
 from tracker.domain.resolve import UNKNOWN, resolve
 from tracker.errors import Conflict, RejectedInput
-from tracker.programme import OLD_ID
+from tracker.programme import OLD_ID, text
 
 DAYS = 30  # how far back orphans are looked for
-DAYS_MAX = 3650
+DAYS_MAX, LISTED_DAYS_MAX = 3650, 366
 BUDGET_S = 20.0  # of one call; what is left is for the next
 PUBLISHED_WITHIN_S = 5.0  # the promise is 2 s
 POLL_S = 0.05
@@ -56,17 +57,18 @@ class Orphans:
         shown = await self._mapped(values, actor)
         with self._table() as table:
             is_published = await _published(table, shown)
-            done = await self._attribute(table, _of(shown), reason, actor) if is_published else None
+            done = await self._attribute(table, await self._of(shown), reason, actor) if is_published else None
         return {"old_id": shown, "attributed": done}
 
-    async def attribute(self, *, days: int = DAYS, reason: str | None, actor: str) -> dict[str, Any]:
+    async def attribute(self, *, days: int = DAYS, cursor: str | None = None, reason: str | None, actor: str) -> dict[str, Any]:
         """Attribute every orphan of the last `days` that the map of today resolves.
 
-        Returns `{"looked_at", "clicks", "postbacks", "is_complete"}`: orphans looked at and attributed, postbacks that are tried again,
-        and whether the time was enough; else call it again.
+        Returns `{"looked_at", "clicks", "postbacks", "next_cursor"}`: orphans looked at and attributed, postbacks that are tried
+        again, and, when the time was not enough, the `cursor` with which to go on.
         """
         with self._table() as table:
-            return await self._attribute(table, _wanted(days), _reason(reason) or "mapped since", actor)
+            wanted = replace(_wanted(days), after=_after(cursor))
+            return await self._attribute(table, wanted, _reason(reason) or "mapped since", actor)
 
     @contextmanager
     def _table(self) -> Iterator[RouteTable]:
@@ -81,7 +83,9 @@ class Orphans:
         try:
             return await self.programme.create(OLD_ID, values, actor)
         except Conflict:
-            filters = {name: str(values[name]) for name in ("source", "kind", "source_id")}
+            filters = {
+                name: str(values[name]).strip() if name == "source" else str(values[name]) for name in ("source", "kind", "source_id")
+            }
             known = (await self.programme.listed(OLD_ID, limit=1, cursor=None, filters=filters))["items"]
             if not known:
                 raise
@@ -93,7 +97,15 @@ class Orphans:
         done = await postgres_orphans.attribute(
             self.database, wanted, partial(_owner, table), reason=reason, actor=actor, goes_on=lambda: time.monotonic() < end
         )
-        return {"looked_at": done.looked_at, "clicks": done.clicks, "postbacks": done.postbacks, "is_complete": done.is_complete}
+        rest = None if done.is_complete else str(done.last)
+        return {"looked_at": done.looked_at, "clicks": done.clicks, "postbacks": done.postbacks, "next_cursor": rest}
+
+    async def _of(self, shown: dict[str, Any]) -> Wanted:
+        """Only the orphans that may carry this id, where that stands in a column of its own; else those of the usual time."""
+        kind, source_id = shown["kind"], shown["source_id"]
+        if kind not in (PARTNER, OFFER) or not source_id:
+            return _wanted(DAYS)
+        return await postgres_orphans.spelled(self.database, _wanted(DAYS_MAX), shown["source"], **{kind: source_id})
 
 
 async def _published(table: RouteTable, shown: dict[str, Any]) -> bool:
@@ -109,8 +121,8 @@ async def _published(table: RouteTable, shown: dict[str, Any]) -> bool:
 
 def _is_there(table: RouteTable, shown: dict[str, Any]) -> bool:
     route = table.old_id(shown["source"], shown["kind"], shown["source_id"])
-    if route is None:
-        return False
+    if shown["status"] != "active" or route is None:
+        return shown["status"] != "active" and route is None
     partner = table.partner(route.partner_id) if route.partner_id else None
     campaign = table.campaign(route.campaign_id) if route.campaign_id else None
     link = table.link_by_id(route.link_id) if route.link_id else None
@@ -130,20 +142,18 @@ def _wanted(days: int) -> Wanted:
     return Wanted(now - timedelta(days=min(max(days, 1), DAYS_MAX)), now + FUTURE)
 
 
-def _of(shown: dict[str, Any]) -> Wanted:
-    """Only the orphans that carry this id, where it stands in a column of its own."""
-    wanted, kind = _wanted(DAYS_MAX), shown["kind"]
-    partner = shown["source_id"] if kind == PARTNER and shown["source_id"] else None
-    offer = shown["source_id"] if kind == OFFER and shown["source_id"] else None
-    return Wanted(wanted.since, wanted.until, partner, offer)
-
-
 def _reason(value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > 255 or "\0" in value:
-        raise RejectedInput("invalid_reason", "reason must be a text of at most 255 characters", field="reason")
-    return value
+    try:
+        return "" if value is None else text(value)
+    except ValueError as exc:
+        raise RejectedInput("invalid_reason", f"reason {exc}", field="reason") from None
+
+
+def _after(cursor: str | None) -> UUID:
+    try:
+        return FIRST if cursor is None else UUID(cursor)
+    except ValueError:
+        raise RejectedInput("invalid_cursor", "cursor must be the next_cursor of an earlier answer", field="cursor") from None
 
 
 def _now_ms() -> int:

@@ -91,6 +91,14 @@ def url(value: Any) -> str:
     return value
 
 
+def origin(value: Any) -> str:
+    """An address to which paths and queries are added: scheme, host and perhaps a folder."""
+    found = url(value)
+    if "?" in found or "#" in found or "{" in found:
+        raise ValueError("must be an address without ?, # and macros: path and query of each visitor are added to it")
+    return found
+
+
 def _check_host(value: str) -> None:
     try:
         parts = urlsplit(value)
@@ -432,7 +440,7 @@ HOST_THING = Thing(
     (
         Field("host", host, "host", required=True, fixed=True), Field("kind", one_of("tracking", "old"), "kind"),
         _refers("advertiser", required=False, fixed=False), Field("platform", text, "platform", nullable=True),
-        _url("fallback_url"), _url("forward_to"),
+        _url("fallback_url"), Field("forward_to", origin, "forward_to", nullable=True, schema={"type": "string", "format": "uri"}),
         Field("settings", host_settings, "settings", schema=OBJECT, help='a JSON object; "reading" says what was changed on the platform'),
         Field("source", filled, "source", nullable=True, help="whose ids stand in its links; its platform's name when missing"), SOURCE[1],
     ),

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         description="What a 302 waits for: `journal` (written), `journal-sync` (fdatasync); `redis`, `memory`: to compare",
     )
     ack_deadline_ms: NonNegativeInt = Field(
-        25, description="Longest wait of a 302 for its journal; 0 = wait for ever. Not applied in `journal-sync`"
+        25, description="Longest wait of a 302 for a disk that hangs; 0 = wait for ever. Not applied in `journal-sync`"
     )
     journal_keep: Duration = Field(
         timedelta(hours=24), description="How long covered segments are kept for replay after a rewind of PostgreSQL"

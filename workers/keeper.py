@@ -5,18 +5,16 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from tracker.adapters import partitions
-from tracker.adapters.postgres_made_links import make_links
+from tracker.adapters.postgres_made_links import MADE_MAX, make_links
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_session import PostgresSession
-from tracker.platforms.loader import Shelf
-from tracker.platforms.profile import Profile
 from workers.loop import Backoff, every
 from workers.metrics import StorageMetrics
 
 log = logging.getLogger(__name__)
 EVERY_S = 600.0
 MAKE_EVERY_S, MAKE_TIMEOUT_S = 30.0, 60.0
-MAKE_SINCE, MAKE_OVERLAP = timedelta(days=1), timedelta(minutes=10)
+MAKE_OVERLAP = timedelta(minutes=10)
 TIMEOUT_S = 900.0  # DETACH CONCURRENTLY waits for open reports
 # A publisher that was away for longer compares everything anyway.
 FORGET_ROUTE_CHANGES = "DELETE FROM route_changes WHERE at < now() - interval '7 days'"
@@ -63,11 +61,11 @@ class Keeper:
 
 
 class LinkMaker:
-    """Gives a link to every pair of partner and campaign that visitors came by on an old URL; any number may run."""
+    """Gives a link to every partner and campaign that visitors came by on an old URL; any number may run."""
 
-    def __init__(self, dsn: str, shelf: Shelf) -> None:
-        self._session, self._shelf = PostgresSession(dsn, name="link maker"), shelf
-        self._since = datetime.now(UTC) - MAKE_SINCE
+    def __init__(self, dsn: str) -> None:
+        self._session = PostgresSession(dsn, name="link maker")
+        self._since = datetime.now(UTC) - MAKE_OVERLAP
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look for new ones twice a minute until `stop`."""
@@ -80,14 +78,11 @@ class LinkMaker:
         """Make what clicks asked for since the last look; clicks may come late, so each look goes a while further back."""
         now = datetime.now(UTC)
         async with self._session.use(MAKE_TIMEOUT_S) as connection:
-            made = await make_links(connection, self._since, self._profile)
+            made = await make_links(connection, self._since)
         if made:
             log.info("link_maker.made", extra={"links": made})
-        self._since = now - MAKE_OVERLAP
-
-    def _profile(self, platform: str) -> Profile | None:
-        source = self._shelf.source(platform)
-        return source.profile if source is not None else None
+        if made < MADE_MAX:  # else there is more to make of the same clicks
+            self._since = now - MAKE_OVERLAP
 
     async def close(self) -> None:
         """Throw the connection away; the next call connects anew."""

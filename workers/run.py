@@ -18,7 +18,6 @@ from tracker.adapters.redis_streams import EntryStream
 from tracker.adapters.redis_uniques import Uniques
 from tracker.errors import EXIT_FAILED, BadConfiguration
 from tracker.metrics import ConversionMetrics
-from tracker.route_table import profiles
 from tracker.settings import Settings
 from tracker.wire import stream_key
 from workers.book_watch import watch_books
@@ -147,7 +146,7 @@ async def _write(parts: Parts, kind: str, writers: Jobs, helpers: Jobs, written:
 async def _keeper(parts: Parts) -> None:
     settings = parts.settings
     keeper = Keeper(settings.dsn, settings.click_retention_days, StorageMetrics(parts.registry))
-    await _together([keeper.run(parts.stop), LinkMaker(settings.dsn, profiles(settings)).run(parts.stop)])
+    await _together([keeper.run(parts.stop), LinkMaker(settings.dsn).run(parts.stop)])
 
 
 async def _conversions(parts: Parts) -> None:

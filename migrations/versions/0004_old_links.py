@@ -11,11 +11,11 @@ OLD_IDS = """
 CREATE TABLE old_ids (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source text NOT NULL CHECK (source <> ''),
-    kind text NOT NULL CHECK (kind IN ('partner', 'offer', 'creative', 'link', 'pair')),
+    kind text NOT NULL CHECK (kind IN ('partner', 'offer', 'creative', 'link', 'pair', 'made')),
     source_id text NOT NULL,
-    partner_id bigint REFERENCES partners,
-    campaign_id bigint REFERENCES campaigns,
-    link_id bigint REFERENCES links,
+    partner_id bigint REFERENCES partners ON DELETE CASCADE,
+    campaign_id bigint REFERENCES campaigns ON DELETE CASCADE,
+    link_id bigint REFERENCES links ON DELETE CASCADE,
     creative text,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'archived')),
     is_own boolean NOT NULL DEFAULT false,
@@ -43,7 +43,7 @@ BEGIN
             AND (b.source, b.source_id) IS DISTINCT FROM (w.source, w.source_id)', TG_ARGV[1]);
     END IF;
     EXECUTE format('INSERT INTO old_ids (source, kind, source_id, %1$I, is_own)
-        SELECT source, %2$L, source_id, id, true FROM became WHERE source <> '''' AND source_id IS NOT NULL
+        SELECT source, %2$L, source_id, id, true FROM became WHERE source <> '''' AND source_id <> ''''
         ON CONFLICT (source, kind, source_id) DO NOTHING', TG_ARGV[1], TG_ARGV[0]);
     RETURN NULL;
 END
@@ -67,7 +67,7 @@ def _triggers() -> str:
         )
         lines.append(
             f"INSERT INTO old_ids (source, kind, source_id, {column}, is_own) SELECT source, '{kind}', source_id, id, true FROM {table} "
-            "WHERE source <> '' AND source_id IS NOT NULL;"
+            "WHERE source <> '' AND source_id <> '';"
         )
     return "\n".join(lines) + "\n"
 
@@ -76,6 +76,8 @@ def _triggers() -> str:
 ORPHANS = """
 DROP INDEX clicks_orphans;
 CREATE INDEX clicks_orphans ON clicks (click_id) WHERE outcome = 'unknown';
+CREATE INDEX clicks_orphan_partners ON clicks (old_partner) WHERE outcome = 'unknown';
+CREATE INDEX clicks_orphan_offers ON clicks (old_offer) WHERE outcome = 'unknown';
 CREATE INDEX postbacks_without_partner ON postbacks (lower(click_id)) WHERE outcome IN ('parked', 'orphan');
 """
 

@@ -389,6 +389,17 @@ async def test_a_journal_slower_than_the_deadline_holds_nobody_up_and_is_counted
     await recording.stop(1)
 
 
+async def test_what_was_answered_from_memory_is_shipped_while_the_disk_hangs(tmp_path, redis_url, stream, monkeypatch):
+    thawed, write = threading.Event(), os.writev
+    monkeypatch.setattr(os, "writev", lambda *parts: thawed.wait(30) and write(*parts))
+    recording = await started(tmp_path, redis_url, ack="memory")
+    await record(recording, 200)
+    await wait_until(lambda: shipped_ids_equal(stream, range(200)))
+    thawed.set()
+    await recording.stop(1)
+    assert recording.line.unrecorded == 0
+
+
 async def test_a_process_that_was_late_itself_gives_the_disk_its_time(tmp_path, redis_url):
     """After a start hundreds wait in the socket: who is answered then must be in the journal all the same."""
     recording = await started(tmp_path, redis_url, deadline_s=0.5)

@@ -15,7 +15,7 @@ from tracker.adapters.lmdb_routes import RouteTable
 from tracker.domain import routes
 from tracker.domain.destination import labels_of
 from tracker.domain.explanation import explanation
-from tracker.domain.identify import pair_id
+from tracker.domain.identify import made_id, pair_id
 from tracker.domain.orphans import READY, OrphanUrls, heaps
 from tracker.domain.resolve import resolve, with_anchor
 from tracker.errors import RejectedInput
@@ -65,6 +65,10 @@ ROUTES = [
     old_id(14, "postaffiliatepro", "offer", "", campaign_id=1),
     old_id(15, "bitly", "link", "3xYz", link_id=1),
     old_id(16, "brand", "pair", pair_id("5/5", "9"), link_id=99),
+    old_id(17, "turnout", "made", made_id(1, 2), link_id=2),
+    old_id(18, "turnout", "made", made_id(2, 1), link_id=2),  # of another partner: nobody would make it so
+    routes.LinkRoute(link_id=2, slug="made", campaign_id=2, partner_id=1, advertiser_id=1),
+    host(10, "go.round.example", "tune", source="brand", state="shadow", forward_to="https://go.round.example"),
 ]
 
 
@@ -170,6 +174,48 @@ def test_a_shop_is_better_than_an_error_page(table, ask):
     assert answer.location == SHOP.encode() + b"?click_id=" + answer.click_id
 
 
+def test_a_link_that_was_made_is_taken_for_the_partner_and_campaign_that_it_is_of(ask):
+    made = ask("https://go.brand.example/aff_c?offer_id=8&aff_id=42&file_id=b1").record
+    assert (made.link_id, made.partner_id, made.campaign_id, made.creative) == (2, 1, 2, "Banner 1")
+    assert ask("https://go.brand.example/aff_c?offer_id=7&aff_id=66").record.link_id is None
+
+
+def test_a_host_is_never_forwarded_to_itself(ask):
+    assert ask("https://go.round.example/aff_c?offer_id=7&aff_id=42").location.startswith(SHOP.encode())
+
+
+def test_what_is_no_click_counts_for_nobody_and_shows_no_token(ask, table):
+    record = ask("https://go.brand.example/aff_lsr?transaction_id=x&security_token=secret").record
+    assert (record.verdict, record.counted) == ("not_a_visit", False)
+    (heap,) = heaps(table, urls(("go.brand.example", "/aff_lsr?transaction_id=x&security_token=secret", 0, 1)), 0)
+    assert (heap.missing, heap.example) == ("kind", "")
+
+
+def test_parameters_that_nobody_knows_are_not_kept_unless_the_source_says_so(tmp_path):
+    hosts = [host(1, "trk.example", "voluum"), host(2, "keep.example", "voluum", settings={"reading": {"keep_unknown": True}})]
+    store = RouteStore(tmp_path / "routes" / "routes.mdb")
+    store.apply(hosts, [], None)
+    store.close()
+    table = RouteTable(tmp_path / "routes" / "routes.mdb", platforms=Shelf())
+    table.refresh()
+    handler = Handler(table, CountryLookup(), FloodLimiter(0), ip_mode="truncate", trusted=[])
+    kept = {}
+    for one in hosts:
+        request = Request(b"GET", b"/0d3a2c1e-1111-4222-8333-444455556666?email=a%40b.example", "203.0.113.7")
+        request.read_headers([(b"host", one.host.encode()), (b"user-agent", CHROME)])
+        kept[one.host] = handler.handle(request).record.extra
+    table.close()
+    assert kept == {"trk.example": {}, "keep.example": {"email": b"a@b.example"}}
+
+
+def test_long_hosts_and_ids_are_answered_and_not_remembered(ask, table):
+    for number in range(5):
+        ask(f"https://go.brand.example/aff_c?offer_id=7&aff_id={'9' * 3000}{number}")
+        assert ask(f"https://{'x' * 3000}{number}.example/aff_c?offer_id=7").outcome == "unknown"
+    assert not table._old_links
+    assert all(len(name) < 600 for name in table._hosts)
+
+
 def test_a_paused_partner_of_an_old_link_is_paused(ask):
     answer = ask("https://go.brand.example/aff_c?offer_id=7&aff_id=66")
     assert (answer.outcome, answer.location, answer.record.partner_id) == ("paused", b"https://brand.example/", 2)
@@ -260,8 +306,8 @@ def test_explaining_an_old_link_names_what_was_read_and_what_is_missing(table):
 def test_settings_that_nobody_can_read_leave_the_platform_as_it_is_shipped(table):
     broken = host(9, "x.example", "tune", settings={"reading": {"parameters": 3}})
     assert table.source_of(broken).settings.parameters == {}
-    assert table.source_of(replace(broken, settings={"reading": {"base_path": "/t"}})).settings.base_path == "/t"
-    assert table.source_of(replace(broken, platform="none-such")) is None
+    assert table.source_of(replace(broken, revision=1, settings={"reading": {"base_path": "/t"}})).settings.base_path == "/t"
+    assert table.source_of(replace(broken, revision=2, platform="none-such")) is None
 
 
 def test_where_sub_ids_go_can_be_said(table):
@@ -270,7 +316,7 @@ def test_where_sub_ids_go_can_be_said(table):
     assert (source.labels["source"], source.labels["aff_sub"], source.labels["aff_sub2"]) == (1, 0, 2)
     assert len({place for place in source.labels.values() if place}) == sum(1 for place in source.labels.values() if place)
     found = resolve(table, b"go.brand.example", b"/aff_c?offer_id=7&aff_id=42&aff_sub=x", 0)
-    assert labels_of(found, b"go.brand.example", b"").subs == (b"x",)
+    assert labels_of(found, b"").subs == (b"x",)
 
 
 def urls(*rows):

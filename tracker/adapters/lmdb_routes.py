@@ -1,6 +1,5 @@
 """The route table of a host as everybody but its publisher sees it: read-only, through the page cache."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from tracker.platforms.reading import Reading
 log = logging.getLogger(__name__)
 
 CACHE_ENTRIES = 20_000  # decoded routes of one kind; emptied when full
+KEY_MAX, NAME_MAX = 512, 260  # whoever writes URLs and Hosts writes the keys: longer ones are not remembered, no host is longer
 SOURCES_MAX = 1000  # compiled platforms of hosts with settings of their own
 READING = "reading"  # the part of a host's settings that says what its operator changed on the platform
 LOOK_EVERY_S = 1.0  # how often a reader looks whether a (new) file is there
@@ -70,7 +70,7 @@ class RouteTable:
         self.path = path
         self.corrupt = 0  # routes that could not be decoded
         self._platforms = platforms
-        self._sources: dict[tuple[str, str], Source | None] = {}
+        self._sources: dict[tuple[str, bytes], Source | None] = {}
         self._default = Installation(fallback=fallback or None)
         self._map_size_bytes, self._monotonic = map_size_bytes, monotonic
         self._env: Any = None
@@ -124,7 +124,7 @@ class RouteTable:
 
     def alias(self, host: str, key: str) -> JoinedRoute | None:
         """The link of an old URL, `is_paused` when the alias is not active; `host` `""` asks for any-host aliases."""
-        if not self._has_aliases(host):
+        if len(host) > NAME_MAX or not self._has_aliases(host):
             return None
         joined = self._aliases.get((host, key), _MISSING)
         if joined is not _MISSING:
@@ -136,6 +136,8 @@ class RouteTable:
 
     def host(self, name: str) -> HostRoute | None:
         """A registered host, by `host_key`."""
+        if len(name) > NAME_MAX:
+            return None
         host = self._hosts.get(name, _MISSING)
         if host is not _MISSING:
             return cast("HostRoute | None", host)
@@ -148,16 +150,22 @@ class RouteTable:
         reading = host.settings.get(READING)
         if not reading:
             return self._platforms.source(host.platform)
-        key = (host.platform, json.dumps(reading, sort_keys=True))
+        row = (host.host, host.revision, host.platform)
+        if row not in self._host_sources:
+            self._keep(self._host_sources, row, self._source_with(self._platforms, host.platform, _settings(host, reading)))
+        return self._host_sources.get(row)
+
+    def _source_with(self, platforms: Shelf, platform: str, settings: SourceSettings) -> Source | None:
+        key = (platform, msgspec.json.encode(settings))
         if key not in self._sources:
             if len(self._sources) >= SOURCES_MAX:
                 self._sources.clear()
-            self._sources[key] = self._platforms.with_settings(host.platform, _settings(host, reading))
+            self._sources[key] = platforms.with_settings(platform, settings)
         return self._sources[key]
 
     def old_link(self, host: HostRoute, source: Source, reading: Reading) -> OldLink:
         """The link that a reading means."""
-        key = (host.id_source, *reading.ids[:3], reading.link_key)
+        key = (source.platform, host.id_source, *reading.ids[:3], reading.link_key)
         found = self._old_links.get(key, _MISSING)
         if found is not _MISSING:
             return cast("OldLink", found)
@@ -271,7 +279,7 @@ class RouteTable:
             return False
 
     def _keep(self, cache: dict[Any, Any], key: Any, value: V) -> V:
-        if self._env is not None:  # what an unreadable table did not say is not remembered
+        if self._env is not None and _length(key) <= KEY_MAX:  # what an unreadable table did not say is not remembered
             if len(cache) >= CACHE_ENTRIES:
                 cache.clear()
             cache[key] = value
@@ -281,6 +289,7 @@ class RouteTable:
         self._links: dict[bytes, Any] = {}
         self._aliases: dict[tuple[str, str], Any] = {}
         self._alias_hosts: dict[str, bool] = {}
+        self._host_sources: dict[tuple[str, int, str], Source | None] = {}
         self._old_links: dict[tuple[str | None, ...], Any] = {}
         self._hosts: dict[str, Any] = {}
         self._campaigns: dict[int, CampaignRoute | None] = {}
@@ -307,6 +316,12 @@ class RouteTable:
     def _open(self) -> None:
         self._identity, self._env = environments.acquire(self.path, writable=False, map_size_bytes=self._map_size_bytes)
         self._routes, self._rows = (self._env.open_db(name, create=False) for name in (ROUTES, ROWS))
+
+
+def _length(key: Any) -> int:
+    if isinstance(key, tuple):
+        return sum(map(_length, key))
+    return len(key) if isinstance(key, str | bytes) else 0
 
 
 def _settings(host: HostRoute, reading: Any) -> SourceSettings:

@@ -6,7 +6,7 @@ transaction; orders that wait for such a click are tried again at once.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,9 @@ from tracker.adapters.postgres_pool import Connection, Database
 from tracker.domain import click_id
 from tracker.domain.enrichment import Tally
 from tracker.domain.orphans import OrphanUrls
+from tracker.errors import Conflict
 
+FIRST = UUID(int=0)
 CORRECTIONS_SLOT = -1  # no writer has it, so nobody waits for anybody
 HEAPS_MAX = 20_000  # distinct (host, ids) or (host, URL) that are looked at, the most frequent
 BATCH = 2_000
@@ -33,8 +35,8 @@ FIND = """
 """
 PAGE = """
     SELECT click_id, clicked_at, host, url, link, partner, campaign, counted, is_unique, old_click_id
-    FROM orphans WHERE click_id > $1 AND click_id >= click_id_floor($2) AND click_id < click_id_floor($3)
-      AND ($4::text IS NULL OR ltrim(old_partner, '0') = ltrim($4, '0')) AND ($5::text IS NULL OR ltrim(old_offer, '0') = ltrim($5, '0'))
+    FROM orphans WHERE click_id > $1 AND click_id >= click_id_floor($2) AND click_id < click_id_floor($3) AND NOT truncated
+      AND ($4::text[] IS NULL OR old_partner = ANY($4)) AND ($5::text[] IS NULL OR old_offer = ANY($5))
     ORDER BY click_id LIMIT $6
 """
 ATTRIBUTE = """
@@ -44,14 +46,23 @@ ATTRIBUTE = """
     WHERE NOT EXISTS (SELECT FROM click_attributions a WHERE a.click_id = r.click_id)
     RETURNING click_id
 """
-LOCK = "SELECT pg_advisory_xact_lock($1)"
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
+# How the orphans spell an id, as far as its platform could mean the same: by other zeros in front, or another case.
+SPELLED = """
+    SELECT array_agg(DISTINCT {column}) FROM orphans
+    WHERE click_id >= click_id_floor($1) AND click_id < click_id_floor($2) AND lower(ltrim({column}, '0')) = lower(ltrim($3, '0'))
+"""
+# Where a host's settings map ids, the orphans carry the ids as they came, not those that are mapped.
+HAS_ID_MAPS = """
+    SELECT EXISTS (SELECT FROM tracking_hosts WHERE coalesce(source, platform) = $1
+        AND settings -> 'reading' ?| ARRAY['partner_ids', 'offer_ids', 'creative_ids', 'link_keys'])
+"""
 # Those whose time was over come back too: settled again, an orphan conversion is replaced.
 TRY_AGAIN = """
     UPDATE postbacks SET outcome = 'parked', next_try_at = now(), parked_until = greatest(parked_until, now() + interval '1 day')
     WHERE outcome IN ('parked', 'orphan') AND lower(click_id) = ANY($1::text[])
 """
 EVENT = "INSERT INTO events (actor, action, entity, entity_id, reason, after) VALUES ($1, 'attribute', 'orphans', $2, $3, $4)"
-FIRST = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +76,24 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which orphans: of a time, and of an old partner or offer. None: of all."""
+    """Which orphans: of a time, after a click, and of an old partner or offer in any of these spellings. None: of all."""
 
     since: datetime
     until: datetime
-    old_partner: str | None = None
-    old_offer: str | None = None
+    after: UUID = FIRST
+    old_partners: Sequence[str] | None = None
+    old_offers: Sequence[str] | None = None
 
 
 @dataclass(slots=True)
 class Attributed:
-    """What was done: clicks looked at and attributed, postbacks that are tried again, and whether there may be more."""
+    """What was done: clicks looked at and attributed, postbacks that are tried again; `last`: the last click looked at, `is_complete`
+    whether there is none after it."""
 
     looked_at: int = 0
     clicks: int = 0
     postbacks: int = 0
+    last: UUID = FIRST
     is_complete: bool = False
 
 
@@ -98,29 +112,44 @@ async def attribute(
 ) -> Attributed:
     """Attribute every orphan for which `find` (host, url) names an owner, 2,000 looked at in a transaction, while `goes_on`.
 
-    Interrupted anywhere, what is done is done, and the same call does the rest; several at once take turns. StoreUnavailable.
+    Interrupted anywhere, what is done is done; go on after `last`. An orphan whose URL was too long to be kept whole stays one: what is
+    left of an id could be another's. Conflict `busy` when somebody else attributes; StoreUnavailable.
     """
-    done, after = Attributed(), FIRST
+    done = Attributed(last=wanted.after)
     while not done.is_complete and goes_on():
-        after = await _batch(database, wanted, find, after, done, reason, actor)
+        await _batch(database, wanted, find, done, reason, actor)
     return done
 
 
-async def _batch(database: Database, wanted: Wanted, find: Find, after: UUID, done: Attributed, reason: str, actor: str) -> UUID:
+async def spelled(database: Database, wanted: Wanted, source: str, *, partner: str | None = None, offer: str | None = None) -> Wanted:
+    """`wanted`, limited to the orphans that may carry this partner or offer of a source; to none when that cannot be told."""
+
+    async def ways(column: str, value: str | None) -> list[str] | None:
+        if not value or not value.isascii():
+            return None
+        return await connection.fetchval(SPELLED.format(column=column), wanted.since, wanted.until, value) or []
+
+    async with database.connection(TIMEOUT_S) as connection:
+        if await connection.fetchval(HAS_ID_MAPS, source):
+            return wanted
+        return replace(wanted, old_partners=await ways("old_partner", partner), old_offers=await ways("old_offer", offer))
+
+
+async def _batch(database: Database, wanted: Wanted, find: Find, done: Attributed, reason: str, actor: str) -> None:
     async def work(connection: Connection) -> tuple[int, int, int, UUID]:
-        await connection.execute(LOCK, ATTRIBUTORS_LOCK)
-        page = await connection.fetch(PAGE, after, wanted.since, wanted.until, wanted.old_partner, wanted.old_offer, BATCH)
+        if not await connection.fetchval(TRY_LOCK, ATTRIBUTORS_LOCK):
+            raise Conflict("busy", "somebody attributes orphans just now; ask again when that is through")
+        page = await connection.fetch(PAGE, done.last, wanted.since, wanted.until, wanted.old_partners, wanted.old_offers, BATCH)
         owners = await asyncio.to_thread(_owners, page, find)
         orphans = [row for row in page if row["click_id"] in owners]
         clicks, postbacks = await _store(connection, orphans, owners, reason, actor) if orphans else (0, 0)
-        return len(page), clicks, postbacks, page[-1]["click_id"] if page else after
+        return len(page), clicks, postbacks, page[-1]["click_id"] if page else done.last
 
-    looked_at, clicks, postbacks, last = await database.transaction(work, timeout_s=TIMEOUT_S)
+    looked_at, clicks, postbacks, done.last = await database.transaction(work, timeout_s=TIMEOUT_S)
     done.looked_at += looked_at
     done.clicks += clicks
     done.postbacks += postbacks
     done.is_complete = looked_at < BATCH
-    return last
 
 
 def _owners(page: Sequence[Any], find: Find) -> dict[UUID, Owner]:

@@ -15,7 +15,7 @@ from tracker.adapters.postgres_pool import Connection, Database
 from tracker.domain import money
 from tracker.domain.urls import alias_key, host_key
 from tracker.errors import Conflict, NotFound, RejectedInput
-from tracker.programme import CAMPAIGN, COUPON, LINK, LINKS_MAX, OLD_ID, PARTNER, TARGETS, Money, Thing
+from tracker.programme import CAMPAIGN, COUPON, HOST_THING, LINK, LINKS_MAX, OLD_ID, PARTNER, TARGETS, Money, Thing
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -27,7 +27,9 @@ IMPORT_CHUNK = 5000  # rows a statement: some megabytes of parameters
 ID = re.compile(r"[0-9]{1,18}")
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # a command line may hold such bytes
 ALIAS_KEY_MAX_BYTES = 2000  # host and key stand in one index row, and PostgreSQL allows 2704 bytes there
-CHECKED = frozenset(("starts_at", "expires_at", "valid_from", "valid_to", "status"))  # columns that `_check_row` compares
+CHECKED = frozenset(
+    ("starts_at", "expires_at", "valid_from", "valid_to", "status", "forward_to", "fallback_url")
+)  # columns that `_check_row` compares
 
 
 def made_slug() -> str:
@@ -169,6 +171,8 @@ class Programme:
             columns = await _columns(connection, thing, values)
             if thing is PARTNER and columns.get("parent_id") and await connection.fetchval(sql.ANCESTORS, columns["parent_id"], number):
                 raise RejectedInput("invalid_parent", "a partner cannot be below itself", field="parent")
+            if thing is OLD_ID and columns:
+                columns["is_own"] = False  # whoever changes it by hand means it: no import takes it away
             if columns:
                 await connection.execute(sql.update(thing, list(columns)), number, *columns.values())
             if CHECKED & set(columns):
@@ -299,6 +303,11 @@ async def _check_row(connection: Connection, thing: Thing, number: int) -> None:
     """What must hold between the fields of a stored row, and between rows; in the transaction that wrote it."""
     if thing is CAMPAIGN and await connection.fetchval("SELECT starts_at >= expires_at FROM campaigns WHERE id = $1", number):
         raise RejectedInput("invalid_expires_at", "expires_at must be after starts_at", field="expires_at")
+    if thing is HOST_THING and (wrong := await connection.fetchrow(sql.LOOP, number)):
+        field, other = wrong["field"], wrong["host"]
+        raise RejectedInput(
+            f"invalid_{field}", f"{field} leads to {other}, which is a host of ours: visitors would go in circles", field=field
+        )
     if thing is not COUPON:
         return
     if await connection.fetchval("SELECT valid_from >= valid_to FROM coupons WHERE id = $1", number):

@@ -133,6 +133,13 @@ OPEN_TERMS = """
     VALUES ($1, $2, coalesce($3, '-infinity'::timestamptz), $4, $5, $6, $7, $8)
 """
 COUPON_LOCK = "SELECT FROM advertisers a JOIN coupons c ON c.advertiser_id = a.id WHERE c.id = $1 FOR NO KEY UPDATE OF a"
+# An address of a host that leads to an old host of ours.
+LOOP = """
+    SELECT r.field, o.host FROM tracking_hosts t
+    CROSS JOIN LATERAL (VALUES ('forward_to', t.forward_to), ('fallback_url', t.fallback_url)) AS r(field, url)
+    JOIN tracking_hosts o ON o.kind = 'old' AND o.host = lower(substring(r.url FROM '^[a-zA-Z]+://([^/?#:]+)'))
+    WHERE t.id = $1 AND t.kind = 'old' LIMIT 1
+"""
 COUPON_OVERLAP = """
     SELECT 1 FROM coupons n JOIN coupons o
       ON o.advertiser_id = n.advertiser_id AND upper(o.code) = upper(n.code) AND o.id <> n.id AND o.status <> 'archived'

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Request, Response
 from tracker.api.answers import answer, read_json
 from tracker.api.document import CHANGING, EXAMPLES, REFUSALS, body_of, body_of_thing
 from tracker.errors import RejectedInput
-from tracker.orphans import DAYS, DAYS_MAX, Orphans
+from tracker.orphans import DAYS, DAYS_MAX, LISTED_DAYS_MAX, Orphans
 from tracker.programme import OLD_ID
 
-DAYS_OF = Query(DAYS, ge=1, le=DAYS_MAX, description="how far back")
+DAYS_OF = Query(DAYS, ge=1, le=LISTED_DAYS_MAX, description="how far back")
 
 
 def routes(orphans: Orphans) -> APIRouter:
@@ -31,14 +31,18 @@ def routes(orphans: Orphans) -> APIRouter:
         """Say what an old id means, and attribute the clicks that waited for it. An id that is mapped already is mapped anew."""
         return answer(await orphans.map(await read_json(request), request.state.actor.name), 201)
 
-    given = body_of({"days": {"type": "integer", "minimum": 1, "maximum": DAYS_MAX}, "reason": {"type": "string"}}, example={"days": 30})
+    days_of = {"type": "integer", "minimum": 1, "maximum": DAYS_MAX}
+    cursor_of = {"type": ["string", "null"], "description": "next_cursor of the call before"}
+    given = body_of({"days": days_of, "cursor": cursor_of, "reason": {"type": "string"}}, example={"days": 30})
 
     @router.post("/orphans/attribute", openapi_extra=given, responses=CHANGING)
     async def attribute_orphans(request: Request) -> Response:
-        """Attribute every orphan that the map of today resolves. Call again while `is_complete` is false."""
+        """Attribute every orphan that the map of today resolves. Call again with `next_cursor` as `cursor` while there is one."""
         body = await read_json(request, empty={})
-        days, reason = _days(body), body.get("reason")
-        return answer(await orphans.attribute(days=days, reason=reason, actor=request.state.actor.name))
+        days, cursor, actor = _days(body), body.get("cursor"), request.state.actor.name
+        if cursor is not None and not isinstance(cursor, str):
+            raise RejectedInput("invalid_cursor", "cursor must be the next_cursor of an earlier answer", field="cursor")
+        return answer(await orphans.attribute(days=days, cursor=cursor, reason=body.get("reason"), actor=actor))
 
     return router
 

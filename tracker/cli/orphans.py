@@ -1,5 +1,6 @@
 """`turnout orphans`: clicks that nobody could be paid for, by what is missing, and the mapping that mends it."""
 
+from collections import Counter
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,7 +18,11 @@ orphans = typer.Typer(help="Orphan clicks: what is missing, and the mapping that
 
 
 @orphans.command("list")
-def list_all(days: Days = 30, limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, json: Json = False) -> None:
+def list_all(
+    days: Annotated[int, typer.Option(min=1, max=366, help="how far back")] = 30,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    json: Json = False,
+) -> None:
     """Orphans in heaps by what is missing, those with the most clicks first."""
     found = run.with_database(lambda database, settings: _orphans(database, settings).listed(days=days, limit=limit))
     if json:
@@ -56,13 +61,25 @@ def map_id(
 
 @orphans.command()
 def attribute(days: Days = 30, reason: Reason = None, json: Json = False) -> None:
-    """Attribute every orphan that the map of today resolves. Interrupted, it goes on with the next call."""
-    made = run.with_database(lambda database, settings: _orphans(database, settings).attribute(days=days, reason=reason, actor=run.ACTOR))
+    """Attribute every orphan that the map of today resolves. What an interrupted call has done is done."""
+
+    async def work(database: Any, settings: Any) -> dict[str, Any]:
+        orphans, done = _orphans(database, settings), Counter[str]()
+        cursor = None
+        while True:
+            made = await orphans.attribute(days=days, cursor=cursor, reason=reason, actor=run.ACTOR)
+            cursor = made.pop("next_cursor")
+            done.update(made)
+            if cursor is None:
+                return {**done, "next_cursor": None}
+            typer.echo(_told({**done, "next_cursor": None}), err=True)
+
+    made = run.with_database(work)
     (show.as_json if json else lambda found: typer.echo(_told(found)))(made)
 
 
 def _told(done: dict[str, Any]) -> str:
-    rest = "" if done["is_complete"] else "; there are more, run turnout orphans attribute"
+    rest = "" if done["next_cursor"] is None else "; there are more, run turnout orphans attribute"
     return f"{done['clicks']} of {done['looked_at']} orphan clicks are attributed, {done['postbacks']} postbacks are tried again{rest}"
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from tracker.domain.macros import with_click_id
 from tracker.domain.resolve import CLICK, OK, Resolution
-from tracker.domain.urls import allowed_deep_link, host_key, host_of, percent_decoded
+from tracker.domain.urls import allowed_deep_link, host_of, percent_decoded
 from tracker.platforms.compiled import REF, SUBS_MAX, Source
 from tracker.platforms.reading import Reading
 
@@ -26,11 +26,11 @@ class Labels(Struct, gc=False, frozen=True):
 NO_LABELS = Labels()
 
 
-def labels_of(found: Resolution, host: bytes, target: bytes) -> Labels:
-    """The labels of a click: as its platform writes them, else as ours are. `host` as received: no deep link leads back to it."""
+def labels_of(found: Resolution, target: bytes) -> Labels:
+    """The labels of a click: as its platform writes them, else as ours are. No deep link of an old host leads back to it."""
     if found.source is None or found.reading is None or found.reading.kind != CLICK:
         return read_labels(target)
-    return _old_labels(found.source, found.reading, host_key(host))
+    return _old_labels(found.source, found.reading, found.host.host if found.host is not None else "")
 
 
 def _old_labels(source: Source, reading: Reading, host: str) -> Labels:

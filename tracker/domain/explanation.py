@@ -7,6 +7,7 @@ from msgspec import Struct
 from tracker.domain.destination import destination, labels_of
 from tracker.domain.resolve import (
     LINK_PATH,
+    NO_CLICK,
     NOT_STARTED,
     OK,
     OLD_HOST,
@@ -63,7 +64,7 @@ def explanation(
     asked, target = _request(url)
     asked = host.encode("utf-8", "surrogatepass") or asked
     found = resolve(table, asked, target, now_ms)
-    landing = destination(found, labels_of(found, asked, target), CLICK_ID, lambda: VISITOR).decode("ascii")
+    landing = destination(found, labels_of(found, target), CLICK_ID, lambda: VISITOR).decode("ascii")
     return Explanation(
         url=url,
         outcome=found.outcome,
@@ -150,7 +151,7 @@ def _reading_steps(found: Resolution) -> list[str]:
         return [f"{title} has no link of this shape{anchor}"]
     lines = [f"{title} reads a {reading.kind} ({reading.shape}): {_ids(reading)}"]
     lines += [f"Careful: {doubt}" for doubt in reading.doubts]
-    if found.missing == "kind":
+    if found.missing == NO_CLICK:
         lines.append("That is no click, so no link is looked for")
     elif found.missing:
         lines.append(f"Not known under source {found.host.id_source}: {found.missing}; map it with turnout orphans map")

@@ -21,7 +21,8 @@ OFFER: Final = "offer"
 CREATIVE: Final = "creative"
 LINK: Final = "link"
 PAIR: Final = "pair"
-KINDS: Final = (PARTNER, OFFER, CREATIVE, LINK, PAIR)
+MADE: Final = "made"
+OURS: Final = "turnout"  # the source of the links that were made: their ids are ours
 
 
 class OldIds(Protocol):
@@ -56,9 +57,9 @@ def pair_id(partner: str, offer: str, creative: str = "") -> str:
     return "/".join(quote(part, safe=" ~:@!$&'()*+,;=") for part in parts)
 
 
-def canonical_pair(profile: Profile, partner: str | None, offer: str | None, creative: str | None) -> str:
-    """The pair of a link that was made on the fly: ids as their platform compares them, so that 042 and 42 share one."""
-    return pair_id(*(spellings(profile, value or "")[-1] for value in (partner, offer, creative)))
+def made_id(partner_id: int, campaign_id: int) -> str:
+    """The id of kind `made`: a link that was made for a partner and a campaign of ours."""
+    return f"{partner_id}/{campaign_id}"
 
 
 def identify(table: OldIds, source: str, profile: Profile, reading: Reading) -> Identified:
@@ -85,12 +86,13 @@ def identify(table: OldIds, source: str, profile: Profile, reading: Reading) -> 
 def _pairs(profile: Profile, reading: Reading, *, has_own_campaign: bool) -> Iterable[str]:
     """The pairs to look up. `has_own_campaign`: the creative decides, so a pair without it would be another campaign's."""
     partner, offer, creative = reading.partner_id, reading.offer_id, reading.creative_id
+    alike = [spellings(profile, value or "")[-1] for value in (partner, offer, creative)]
     if creative:
         yield pair_id(partner or "", offer or "", creative)
-        yield canonical_pair(profile, partner, offer, creative)
+        yield pair_id(*alike)
     if not has_own_campaign:
         yield pair_id(partner or "", offer or "")
-        yield canonical_pair(profile, partner, offer, None)
+        yield pair_id(*alike[:2])
 
 
 def _mapped(table: OldIds, link_id: int, creative: str) -> Identified:
@@ -99,7 +101,7 @@ def _mapped(table: OldIds, link_id: int, creative: str) -> Identified:
     partner = table.partner(link.partner_id) if link else None
     if link is None or campaign is None or partner is None:
         return Identified(missing=LINK)
-    return Identified(link if link.creative or not creative else replace(link, creative=creative), campaign, partner)
+    return Identified(replace(link, creative=link.creative or creative), campaign, partner)
 
 
 def _joined(table: OldIds, source: str, profile: Profile, reading: Reading, what: OldIdRoute | None, creative: str) -> Identified:
@@ -109,11 +111,13 @@ def _joined(table: OldIds, source: str, profile: Profile, reading: Reading, what
     missing = [name for name, found in ((PARTNER, partner), (OFFER, campaign)) if found is None]
     if partner is None or campaign is None:
         return Identified(campaign=campaign, missing=" and ".join(missing))
-    link = LinkRoute(
-        link_id=0, slug="", campaign_id=campaign.campaign_id, partner_id=partner.partner_id, advertiser_id=campaign.advertiser_id,
-        creative=creative,
-    )  # fmt: skip
-    return Identified(link, campaign, partner)
+    made = table.old_id(OURS, MADE, made_id(partner.partner_id, campaign.campaign_id))
+    link = table.link_by_id(made.link_id) if made is not None and made.link_id is not None else None
+    if link is None or (link.partner_id, link.campaign_id) != (partner.partner_id, campaign.campaign_id):
+        link = LinkRoute(
+            link_id=0, slug="", campaign_id=campaign.campaign_id, partner_id=partner.partner_id, advertiser_id=campaign.advertiser_id
+        )
+    return Identified(replace(link, creative=link.creative or creative), campaign, partner)
 
 
 def _first(table: OldIds, source: str, kind: str, spelled: Iterable[str]) -> OldIdRoute | None:

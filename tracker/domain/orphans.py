@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tracker.domain.resolve import UNKNOWN, Resolution, RouteReader, resolve
+from tracker.domain.resolve import NO_CLICK, UNKNOWN, Resolution, RouteReader, resolve
 from tracker.domain.url_shapes import shape_of
 
 READY = "nothing"  # what is missing of clicks that the map of today would resolve
@@ -82,5 +82,5 @@ def _heap(resolution: Resolution, orphan: OrphanUrls) -> Heap:
         partner=reading.partner_id if reading and "partner" in missing else None,
         offer=reading.offer_id if reading and "offer" in missing else None,
         shape=shape_of(target_of(orphan.url)),
-        example=orphan.url,
+        example="" if missing == NO_CLICK else orphan.url,  # a store's token stands in it
     )

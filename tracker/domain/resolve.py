@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tracker.domain.identify import OldIds, identify
 from tracker.domain.macros import Template
 from tracker.domain.routes import ACTIVE, CampaignRoute, HostRoute, Installation, LinkRoute, PartnerRoute
-from tracker.domain.urls import host_key, percent_decoded, printable, split_absolute, target_key
+from tracker.domain.urls import host_key, host_of, percent_decoded, printable, split_absolute, target_key
 from tracker.platforms.compiled import Source
 from tracker.platforms.reader import read
 from tracker.platforms.reading import Reading
@@ -27,7 +27,8 @@ CAPPED = "capped"
 UNKNOWN = "unknown"
 LINK_PATH = b"/c/"
 OLD_HOST = "old"
-CLICK = "click"
+CLICK, NO_CLICK = "click", "kind"  # what an old URL is read as; what is missing when it is something else
+HOST_LOOKED_AT = 512  # bytes of a Host header: no host is longer
 FORWARDING = frozenset(("shadow", "rolled_back"))  # states in which a host's visitors go on to the old platform
 ANCHOR = b"turnout_anchor="  # the parameter in which the anchor page brings what browsers do not send
 ALWAYS_MS = -(1 << 63)
@@ -175,7 +176,7 @@ def resolve(table: RouteReader, host: bytes, target: bytes, now_ms: int) -> Reso
     """
     if not target.startswith(b"/"):
         host, target = split_absolute(host, target)
-    name = host_key(host)
+    name = host_key(host[:HOST_LOOKED_AT])
     bare = name.partition(":")[0]
     registered = table.host(name) or (None if bare == name else table.host(bare))
     joined = None
@@ -228,7 +229,7 @@ def _read_link(
     if reading.kind is None:
         return None, None, "shape"
     if reading.kind != CLICK:
-        return None, None, "kind"
+        return None, None, NO_CLICK
     found = table.old_link(registered, source, reading)
     return found.joined, found.campaign, found.missing
 
@@ -242,10 +243,14 @@ def old_link(table: OldIds, host: HostRoute, source: Source, reading: Reading) -
 
 
 def forward_address(registered: HostRoute, target: bytes) -> bytes:
-    """Where a visitor of `registered` goes at the old platform, path and query as they came; empty: nowhere, the host is not there."""
+    """Where a visitor of `registered` goes at the old platform, path and query as they came; empty: nowhere, the host is not there.
+
+    Never back to the host itself: whoever points the old name here and forwards to it would send visitors round in circles.
+    """
     if registered.state not in FORWARDING or not registered.forward_to:
         return b""
-    return printable(registered.forward_to.rstrip("/").encode("utf-8", "surrogatepass") + target)
+    origin = registered.forward_to.rstrip("/").encode("utf-8", "surrogatepass")
+    return b"" if host_of(origin) == registered.host else printable(origin + target)
 
 
 def with_anchor(target: bytes) -> bytes:

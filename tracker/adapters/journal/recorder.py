@@ -165,7 +165,7 @@ class Recorder:
                 self._ship_unwritten(batch)
         if error is not None:
             self._refused(group)
-        while self._unwritten and not self._unwritten[0].waiters:
+        while self._unwritten and self._unwritten[0].is_done:
             self._unwritten.popleft()
         if self._records and not self._writing:
             self._seal()
@@ -204,7 +204,7 @@ class Recorder:
             if self._answers_anyway:
                 self._let_go([batch])
             self._ship_unwritten(batch)
-        while self._unwritten and not self._unwritten[0].waiters:
+        while self._unwritten and self._unwritten[0].is_done:
             self._unwritten.popleft()
         if self._unwritten or self._records:
             self._arm()

@@ -37,6 +37,11 @@ class Batch:
         self.seq, self.records, self.accepted, self.frame, self.opened_at, self.waiters = seq, records, accepted, frame, opened_at, waiters
         self.journaled = self.shipping = self.writing = False
 
+    @property
+    def is_done(self) -> bool:
+        """Nobody waits for it, and the shipper has it."""
+        return self.shipping and not self.waiters
+
     def answer(self) -> None:
         """Tell everybody who waits, once."""
         waiters, self.waiters = self.waiters, []
@@ -191,18 +196,23 @@ class JournalWriter(threading.Thread):
         """Have the segment synced and closed by another thread; the next write opens a new one."""
         if self._descriptor < 0 or self._path is None:
             return
-        self._sealing = [thread for thread in self._sealing if thread.is_alive()]
         thread = threading.Thread(target=self._sync_and_close, args=(self._descriptor, self._path), name="journal-seal", daemon=True)
-        self._sealing.append(thread)
+        self._sealing = [other for other in self._sealing if other.is_alive()]
         self._descriptor, self._path, self._bytes, self._good_bytes = -1, None, 0, 0
-        thread.start()
+        try:
+            thread.start()
+            self._sealing.append(thread)
+        except RuntimeError:  # this machine has no thread to spare
+            thread.run()
 
     def _sync_and_close(self, descriptor: int, path: Path) -> None:
         try:
             _sync(descriptor)
         except OSError as exc:
+            _close(descriptor)
             log.error("journal.sync_failed", extra={"errno": exc.errno, "error": exc.strerror, "segment": str(path)})
             self._on_abandoned(path)
+            return
         _close(descriptor)
 
 
