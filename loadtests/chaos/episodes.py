@@ -19,7 +19,7 @@ CALM_S = 1.5  # after a named loss nobody waits for what is lost
 ANSWERS_S = 0.3  # until the ledger has the answers to visits that waited
 WARM_UP_S, LAST_CALM_S = 3.0, 2.0
 POLL_S = 0.2
-PARTS_ANSWER_S, PARTS_POLL_S = 30.0, 0.05
+PARTS_ANSWER_S, PARTS_POLL_S, AT_ONCE_S = 30.0, 0.05, 0.5
 STORED_CLICKS = "SELECT click_id FROM clicks WHERE click_id = ANY($1::uuid[])"
 SETTLED_ORDERS = "SELECT txid FROM conversions WHERE txid = ANY($1::text[]) AND status <> 'orphan'"
 
@@ -103,12 +103,11 @@ async def play(scene: Scene, fault: Fault) -> Episode:
 
 
 async def _answers_at_once(scene: Scene) -> bool:
-    """Whether every part answers; else wait until they do: a part that is still starting is still away."""
-    end, is_first = time.monotonic() + PARTS_ANSWER_S, True
-    while time.monotonic() < end:
+    """Whether every part answers; else wait until they do: a part that is still starting is still away, also while its socket waits."""
+    began = time.monotonic()
+    while time.monotonic() < began + PARTS_ANSWER_S:
         if all((await scene.pages()).values()):
-            return is_first
-        is_first = False
+            return time.monotonic() - began < AT_ONCE_S
         await asyncio.sleep(PARTS_POLL_S)
     return False
 
