@@ -89,6 +89,14 @@ def test_a_host_that_is_named_stands_in_for_lines_without_one():
     assert found.as_dict()["clicks"]["seen"] == 1
 
 
+def test_files_of_pages_are_left_out_only_where_nothing_resolves():
+    found = counts()
+    for target in (b"/style.css", b"/favicon.ico", b"/-/healthz", b"/c/summer"):
+        found.add(get(target))
+    assert found.as_dict()["clicks"]["seen"] == 1
+    assert sum(found.as_dict()["left_out"].values()) == 3
+
+
 def test_long_examples_are_cut():
     found = counts()
     found.add(get(b"/" + b"x" * 600, b""))

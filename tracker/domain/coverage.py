@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tracker.domain.access_logs import LogLine
 from tracker.domain.distinct_urls import DistinctUrls, percent
-from tracker.domain.resolve import LINK_PATH, Resolution, RouteReader, resolve
+from tracker.domain.resolve import LINK_PATH, NO_CLICK, Resolution, RouteReader, resolve
 from tracker.domain.url_shapes import shape_of
 from tracker.domain.urls import host_key, printable
 
@@ -24,7 +24,7 @@ ROBOT: Final = "robot"
 REASONS: Final = (ROBOT, METHOD, ASSET, OTHER_HOST, UNREADABLE, TOO_LONG)
 KINDS: Final = ("postback", "pixel", "impression")
 ANCHOR: Final = "anchor"  # missing: the ids stand behind a `#`, which no log shows; a page of ours reads them from the browser
-NOT_A_CLICK: Final = "kind"
+
 REST: Final = "..."  # stands for all that came after a table was full
 ROWS_MAX: Final = 20_000  # of a table: partner ids and paths come from anybody
 CACHE_MAX: Final = 20_000
@@ -113,7 +113,7 @@ class Coverage:
             return
         target = printable(line.target)
         verdict = self._verdict(host, target)
-        if verdict.missing == NOT_A_CLICK:
+        if verdict.missing == NO_CLICK:
             self.not_clicks[verdict.kind] += 1
         elif verdict.missing in _NOT_READ and _is_asset(target):
             self.left_out[ASSET] += 1
