@@ -13,7 +13,7 @@ from redirector.request import Request
 from tracker import wire
 from tracker.adapters.countries import CountryLookup
 from tracker.adapters.lmdb_routes import RouteTable
-from tracker.click_record import DAY_US, NOT_A_VISIT, RATE_LIMITED, VALID, Visitor, click_record, secret_of, verdict_of
+from tracker.click_record import BOT, DAY_US, NOT_A_VISIT, RATE_LIMITED, VALID, Visitor, click_record, secret_of, verdict_of
 from tracker.domain import addresses, click_id, resolve
 from tracker.domain.addresses import Network
 from tracker.domain.destination import destination, labels_of
@@ -67,7 +67,8 @@ class Handler:
         if found.wants_anchor and not found.forward:
             return ANCHOR
         address = addresses.client_address(request.peer, request.forwarded_for, self._trusted)
-        flood = self._limiter.judge(addresses.network(address), found.link_id, now_us // 1_000_000)
+        which = found.link_id or -found.partner_id  # a link on the fly has no id yet
+        flood = self._limiter.judge(addresses.network(address), which, now_us // 1_000_000)
         labels = labels_of(found, request.target)
         resolved = (found.platform, found.outcome) if found.platform and found.source is not None else None
         if flood is Flood.COUNTED_ONLY:
@@ -78,11 +79,7 @@ class Handler:
         text_id = click_id.to_text(raw_id)
         location = destination(found, labels, text_id, lambda: visitor.macros(time.time(), _random()))
         method = request.method.decode("latin-1")
-        verdict = verdict_of(method, visitor, is_prefetch=request.is_prefetch)
-        if flood is Flood.LABELLED and verdict == VALID:
-            verdict = RATE_LIMITED
-        if found.missing == resolve.NO_CLICK:
-            verdict = NOT_A_VISIT
+        verdict = _verdict(found, verdict_of(method, visitor, is_prefetch=request.is_prefetch), flood)
         record = click_record(
             found,
             labels,
@@ -107,6 +104,15 @@ class Handler:
         if day_number != self._day_number:
             self._day_number, self._day = day_number, datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y-%m-%d")
         return self._day
+
+
+def _verdict(found: resolve.Resolution, verdict: str, flood: Flood) -> str:
+    """What the request says of its visitor, in the light of what it asks for."""
+    if found.missing == resolve.NO_CLICK:
+        return NOT_A_VISIT
+    if verdict == BOT and found.reading is not None and found.reading.answer:
+        verdict = VALID  # a partner's server reports somebody's click: that it is no browser says nothing of the visitor
+    return RATE_LIMITED if verdict == VALID and flood is Flood.LABELLED else verdict
 
 
 def _answer(location: bytes, click_id: bytes, outcome: str, record: wire.Record | None, resolved: tuple[str, str] | None) -> Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -48,7 +48,8 @@ class Orphans:
         """Say what an old id means, then attribute the orphans that waited for it.
 
         `body` is an old id (`tracker.programme.OLD_ID`) with an optional `reason`; one that is mapped already is mapped anew. Returns
-        the old id, and `attributed` as `attribute` does; None there: the route table of this machine has not got the mapping in time.
+        the old id, and `attributed` as `attribute` does; None there: mapped, but the route table of this machine has not got it in
+        time, or somebody else attributes just now, so `attribute` has to be called.
         """
         if not isinstance(body, dict):
             raise RejectedInput("invalid_body", "an old id must be a JSON object")
@@ -56,8 +57,10 @@ class Orphans:
         reason = _reason(values.pop("reason", None)) or f"{values.get('kind')} {values.get('source_id')} of {values.get('source')} mapped"
         shown = await self._mapped(values, actor)
         with self._table() as table:
-            is_published = await _published(table, shown)
-            done = await self._attribute(table, await self._of(shown), reason, actor) if is_published else None
+            done = None
+            if await _published(table, shown):
+                with suppress(Conflict):
+                    done = await self._attribute(table, await self._of(shown), reason, actor)
         return {"old_id": shown, "attributed": done}
 
     async def attribute(self, *, days: int = DAYS, cursor: str | None = None, reason: str | None, actor: str) -> dict[str, Any]:
@@ -83,9 +86,7 @@ class Orphans:
         try:
             return await self.programme.create(OLD_ID, values, actor)
         except Conflict:
-            filters = {
-                name: str(values[name]).strip() if name == "source" else str(values[name]) for name in ("source", "kind", "source_id")
-            }
+            filters = {name: str(values[name]) for name in ("kind", "source_id")} | {"source": str(values["source"]).strip()}
             known = (await self.programme.listed(OLD_ID, limit=1, cursor=None, filters=filters))["items"]
             if not known:
                 raise

@@ -87,10 +87,10 @@ def table(tmp_path):
 def ask(table):
     handler = Handler(table, CountryLookup(), FloodLimiter(0), ip_mode="truncate", trusted=[])
 
-    def of(url, method=b"GET"):
+    def of(url, method=b"GET", agent=CHROME):
         name, _, target = url.removeprefix("https://").partition("/")
         request = Request(method, b"/" + target.encode(), "203.0.113.7")
-        request.read_headers([(b"host", name.encode()), (b"user-agent", CHROME)])
+        request.read_headers([(b"host", name.encode()), (b"user-agent", agent)])
         return handler.handle(request)
 
     return of
@@ -261,6 +261,8 @@ def test_a_server_that_reports_a_click_gets_the_click_id_in_the_words_it_knows(a
     assert json.loads(answer.body) == {"transaction_id": answer.click_id.decode()}
     assert (answer.record.partner_id, answer.record.campaign_id) == (1, 1)
     assert ask("https://www.acmetrk.example/clk?affid=11&oid=99").status == 302
+    assert ask("https://www.acmetrk.example/clk?affid=11&oid=12", agent=b"python-requests/2").record.verdict == "valid"
+    assert ask("https://www.acmetrk.example/ABC123/XYZ456/", agent=b"python-requests/2").record.verdict == "bot"
     assert GIF.startswith(b"GIF89a")
 
 

@@ -151,9 +151,10 @@ class RouteTable:
         if not reading:
             return self._platforms.source(host.platform)
         row = (host.host, host.revision, host.platform)
-        if row not in self._host_sources:
-            self._keep(self._host_sources, row, self._source_with(self._platforms, host.platform, _settings(host, reading)))
-        return self._host_sources.get(row)
+        found = self._host_sources.get(row, _MISSING)
+        if found is not _MISSING:
+            return cast("Source | None", found)
+        return self._keep(self._host_sources, row, self._source_with(self._platforms, host.platform, _settings(host, reading)))
 
     def _source_with(self, platforms: Shelf, platform: str, settings: SourceSettings) -> Source | None:
         key = (platform, msgspec.json.encode(settings))
@@ -289,7 +290,7 @@ class RouteTable:
         self._links: dict[bytes, Any] = {}
         self._aliases: dict[tuple[str, str], Any] = {}
         self._alias_hosts: dict[str, bool] = {}
-        self._host_sources: dict[tuple[str, int, str], Source | None] = {}
+        self._host_sources: dict[tuple[str, int, str], Any] = {}
         self._old_links: dict[tuple[str | None, ...], Any] = {}
         self._hosts: dict[str, Any] = {}
         self._campaigns: dict[int, CampaignRoute | None] = {}

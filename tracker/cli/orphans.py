@@ -53,8 +53,8 @@ def map_id(
         show.as_json(made)
         return
     if made["attributed"] is None:
-        typer.echo("mapped; the route table of this machine has not got it yet (does `turnout work routes` run?), so no orphan was")
-        typer.echo("attributed: run turnout orphans attribute when it has")
+        typer.echo("mapped, but no orphan was attributed: the route table of this machine has not got it yet (does `turnout work routes`")
+        typer.echo("run?), or somebody else attributes just now. Then run: turnout orphans attribute")
         return
     typer.echo(f"mapped; {_told(made['attributed'])}")
 
