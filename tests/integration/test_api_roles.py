@@ -242,7 +242,7 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         await world.made("/api/v1/advertisers/shop/rotate-token", None)
         return method, "/api/v1/advertisers/shop/revoke-token", {"slot": 2}
     if path.endswith("/orphans/map"):
-        return method, path, {"source": "tune", "kind": "partner", "source_id": role, "partner": "ada"}
+        return method, path, {"source": "tune", "kind": "partner", "source_id": f"mapped by {role}", "partner": "ada"}
     values = {"click_id": click_text(world.click), "action": "approve"}
     if "{conversion_id}" in path:
         values["conversion_id"] = await world.pending()

@@ -297,17 +297,22 @@ def run(line, **variables):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page is for people who have curl")
 def test_every_printed_line_works_as_printed_and_the_next_start_goes_on(up):
-    click, old, order, again, partners, days, tail, books, audit, metrics = up.start()
+    click, old, read, explain, orphans, mapping, order, again, partners, days, tail, books, audit, metrics = up.start()
     number = run(f"{click}\necho $CLICK").strip()
     assert click_id.from_text(number)
     assert "302 Found" in run(old)
     assert "https://shoes.example/spring" in run(old)
+    assert "https://shoes.example/outlet?src=demo-video" in run(read)
+    assert "demo-video for campaign demo-outlet" in run(explain)
     key = (up.directory / "admin.key").read_text().strip()
     tracker = order.partition("http://")[2].partition("/")[0]
     wait_until_sync(lambda: '"outcome"' in run(f"curl -H 'Authorization: Bearer {key}' 'http://{tracker}/api/v1/clicks/{number}'"))
     first, repeat = (orjson.loads(run(line, CLICK=number)) for line in (order, again))
     assert (first["status"], first["duplicate"], repeat["duplicate"]) == ("attributed", False, True)
     wait_until_sync(lambda: "demo_history.sent" in up.log.read_text(), within_s=90)
+    wait_until_sync(lambda: "1999" in run(orphans), within_s=60, because="the month's orphans are stored")
+    assert re.search(r"mapped; [1-9]\d* of \d+ orphan clicks are attributed", run(mapping))
+    assert "1999" not in run(orphans)
     rows = orjson.loads(run(partners))["rows"]
     assert {row["partner"] for row in rows} >= {"demo-blog", "demo-video", "demo-coupons", "demo-mail"}
     assert len(set(re.findall(r"^\d{4}-\d\d-\d\d", run(days), re.MULTILINE))) >= demo_plan.DAYS
@@ -317,6 +322,6 @@ def test_every_printed_line_works_as_printed_and_the_next_start_goes_on(up):
     shown = run(metrics)
     assert all(name in shown for name in ("turnout_redirects_total", "turnout_postbacks_total", "turnout_worker_up"))
     assert up.stop() == 0
-    assert len(up.start()) == 10
+    assert len(up.start()) == 14
     assert up.log.read_text().count('"demo_history.sending"') == 1
     assert up.stop() == 0
