@@ -29,7 +29,7 @@ def list_all(
         show.as_json(found)
         return
     rows = [{name: row[name] for name in COLUMNS} | {"example": row["example"][:EXAMPLE_MAX]} for row in found["items"]]
-    show.table(rows, empty="no orphans")
+    show.table(rows, empty="no orphans", keep=COLUMNS)
 
 
 @orphans.command("map")

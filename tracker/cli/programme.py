@@ -121,7 +121,8 @@ def _listing(thing: Thing) -> Callable[..., None]:
         if json:
             show.as_json(page)
             return
-        show.table(page["items"], empty=f"no {thing.plural}")
+        needed = [thing.key, *(item.name for item in thing.fields if item.required)]
+        show.table(page["items"], empty=f"no {thing.plural}", keep=needed)
         if page["next_cursor"]:
             typer.echo(f"more: --cursor {page['next_cursor']}", err=True)
 

@@ -1,7 +1,7 @@
 """Output of commands: JSON for programs, tables for people."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,15 +14,17 @@ def as_json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, str, orjson.OPT_UTC_Z | orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, empty: str = "nothing found") -> None:
-    """Print `rows` as a table; columns that people rarely need are left out (`--json` has all)."""
+def table(rows: Sequence[Mapping[str, Any]], *, empty: str = "nothing found", keep: Collection[str] = ()) -> None:
+    """Print `rows` as a table; columns that people rarely need are left out (`--json` has all), but those of `keep`."""
     from rich.console import Console
     from rich.table import Table
 
     if not rows:
         sys.stderr.write(empty + "\n")
         return
-    columns = [name for name in rows[0] if name not in WIDE and any(row.get(name) not in (None, "", [], {}) for row in rows)]
+    columns = [
+        name for name in rows[0] if (name not in WIDE or name in keep) and any(row.get(name) not in (None, "", [], {}) for row in rows)
+    ]
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         shown.add_column(name, overflow="fold")
