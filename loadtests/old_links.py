@@ -8,16 +8,13 @@ The raw result goes to loadtests/results/old-links.json.
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from installation import HOST, Installation, status, wait_for
-from redirects import PORT, commit, median_of, pin, wrk
+from redirects import PORT, circumstances, median_of, pin, wrk
 
 RESULT = Path(__file__).parent / "results" / "old-links.json"
 SOURCE = "old"
@@ -75,8 +72,7 @@ def main() -> int:
     result = {
         "what": "old platforms' URLs, one core, journal on, writers running", "links": asked.links, "ratio_to_short_link": ratios,
         "median_requests_per_s": middle, "runs": runs,
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": commit(),
+        **circumstances(),
     }  # fmt: skip
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(ratios, indent=1))

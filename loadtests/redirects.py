@@ -79,6 +79,15 @@ def median_of(found: list[dict[str, float]]) -> float:
     return statistics.median(run["requests_per_s"] for run in found)
 
 
+def circumstances() -> dict[str, object]:
+    """On what, when and of which commit something was measured."""
+    return {
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": commit(),
+    }
+
+
 def commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
     return done.stdout.strip()
@@ -115,9 +124,7 @@ def main() -> int:
         "runs": runs,
         "median_requests_per_s": middle,
         "ratio_to_peer": round(middle["turnout"] / middle["peer"], 3) if asked.peer else None,
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()},
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": commit(),
+        **circumstances(),
     }
     out = HERE / "results" / f"redirects-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
     out.write_text(json.dumps(result, indent=1) + "\n")

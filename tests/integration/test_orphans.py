@@ -4,13 +4,12 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 
 from redirector.handler import Handler
 from redirector.limits import FloodLimiter
 from redirector.request import Request
-from tests.integration.api_client import ADMIN_KEY, Api, Shop, open_shop
+from tests.integration.api_client import Api, Shop
 from tests.integration.click_source import Node, drain
 from tests.wait import wait_until
 from tracker import orphans
@@ -19,9 +18,7 @@ from tracker.adapters.countries import CountryLookup
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_orphans import Owner, Wanted
 from tracker.adapters.postgres_pool import database
-from tracker.api.app import create
 from tracker.platforms.loader import Shelf
-from tracker.settings import Settings
 from workers.keeper import LinkMaker
 from workers.route_publisher import publish
 
@@ -84,31 +81,28 @@ class Host:
 
 
 @pytest.fixture
-async def host(servers, dsn, redis_url, tmp_path):
-    settings = Settings(database_url=dsn, data_dir=str(tmp_path), admin_key=ADMIN_KEY, _env_file=None)
-    app, stop = create(settings), asyncio.Event()
-    table = RouteTable(settings.directory.routes, fallback="https://all.example/", platforms=Shelf())
-    publisher = asyncio.create_task(publish(dsn, settings.directory.routes, stop))
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://tracker") as client,
-        database(dsn, name="test") as opened,
-    ):
-        api = Api(client)
-        shop = await open_shop(api, opened)
-        made = await api.admin(
-            "POST", "/api/v1/tracking-hosts",
+async def host(api, shop, dsn, redis_url, tmp_path):
+    path, stop = tmp_path / "routes" / "routes.mdb", asyncio.Event()
+    table = RouteTable(path, fallback="https://all.example/", platforms=Shelf())
+    publisher = asyncio.create_task(publish(dsn, path, stop))
+    for plural, body in (
+        (
+            "tracking-hosts",
             {"host": "go.old.example", "platform": "tune", "source": "old-tune", "fallback_url": "https://old.example/"},
-        )  # fmt: skip
+        ),
+        (
+            "campaigns",
+            {
+                "slug": "boots", "advertiser": "shop", "destination_url": "https://shop.example/boots", "payout": "5 EUR",
+                "source": "old-tune", "source_id": "9",
+            },
+        ),
+    ):  # fmt: skip
+        made = await api.admin("POST", f"/api/v1/{plural}", body)
         assert made.status_code == 201, made.text
-        await api.admin("POST", "/api/v1/campaigns", {
-            "slug": "boots", "advertiser": "shop", "destination_url": "https://shop.example/boots", "payout": "5 EUR",
-            "source": "old-tune", "source_id": "9",
-        })  # fmt: skip
-        await wait_until(lambda: table.refresh() or table.host("go.old.example"))
-        await wait_until(lambda: table.refresh() or table.old_id("old-tune", "offer", "9"))
-        yield Host(api, shop, table, dsn, redis_url)
+    await wait_until(lambda: table.refresh() or table.host("go.old.example"))
+    await wait_until(lambda: table.refresh() or table.old_id("old-tune", "offer", "9"))
+    yield Host(api, shop, table, dsn, redis_url)
     stop.set()
     await publisher
     table.close()

@@ -4,7 +4,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from tracker.platforms.loader import load
+from tracker.platforms.loader import Shelf, load
 from tracker.platforms.platforms import Platforms, split_url
 from tracker.platforms.profile import SourceSettings
 from tracker.platforms.reader import read
@@ -394,9 +394,9 @@ def test_b19_personal_data_is_dropped_or_named():
 
 
 def test_b19_an_operator_says_whether_unknown_parameters_are_kept():
-    drops = PLATFORMS.with_settings("linktrust", SourceSettings(keep_unknown=False))
+    drops = Shelf().with_settings("linktrust", SourceSettings(keep_unknown=False))
     assert read(drops, b"h", b"/click.track?CID=1&SID=s&FirstName=Ann").sub_ids == {"SID": "s"}
-    keeps = PLATFORMS.with_settings("tune", SourceSettings(keep_unknown=True))
+    keeps = Shelf().with_settings("tune", SourceSettings(keep_unknown=True))
     assert read(keeps, b"h", b"/aff_c?aff_id=1&x=2").others == ("x",)
 
 

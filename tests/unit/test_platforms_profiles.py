@@ -9,7 +9,7 @@ import pytest
 from tracker.platforms import loader
 from tracker.platforms.compiled import Source
 from tracker.platforms.forms import FORMS
-from tracker.platforms.loader import Problem, load, parse
+from tracker.platforms.loader import Problem, Shelf, load, parse
 from tracker.platforms.outcome import outcome_of
 from tracker.platforms.platforms import Platforms
 from tracker.platforms.profile import ClickId, Export, Macros, Outcomes, Reply, Shape, SourceSettings
@@ -150,30 +150,30 @@ def test_what_is_wrong_with_a_profile_is_said_in_one_sentence(change, says):
 
 def test_parameters_that_an_operator_renamed():
     settings = SourceSettings(parameters={"a_aid": "p", "a_bid": "b"}, base_path="/shop")
-    source = PLATFORMS.with_settings("postaffiliatepro", settings)
+    source = Shelf().with_settings("postaffiliatepro", settings)
     reading = read(source, b"shop.example", b"/x/scripts/click.php?p=ann&b=1&a_aid=bob&tag=carl")
     assert (reading.partner_id, reading.creative_id, reading.is_certain) == ("ann", "1", True)
     assert read(source, b"shop.example", b"/scripts/click.php?tag=carl").kind is None
-    pretty = PLATFORMS.with_settings("affiliatewp", SourceSettings(parameters={"ref": "friend"}))
+    pretty = Shelf().with_settings("affiliatewp", SourceSettings(parameters={"ref": "friend"}))
     assert read(pretty, b"shop.example", b"/a/friend/7/").partner_id == "7"
     assert read(pretty, b"shop.example", b"/a/ref/7/").partner_id is None
     assert read(pretty, b"shop.example", b"/?friend=7&ref=8").destination == "https://shop.example/?ref=8"
 
 
 def test_base_path_and_renamed_script_and_id_maps():
-    tune = PLATFORMS.with_settings("tune", SourceSettings(base_path="/track/"))
+    tune = Shelf().with_settings("tune", SourceSettings(base_path="/track/"))
     assert read(tune, b"h", b"/track/aff_c?aff_id=1").partner_id == "1"
     assert read(tune, b"h", b"/aff_c?aff_id=1").kind is None
-    binom = PLATFORMS.with_settings("binom", SourceSettings(paths={"**/click.php": "/go.php"}))
+    binom = Shelf().with_settings("binom", SourceSettings(paths={"**/click.php": "/go.php"}))
     assert read(binom, b"h", b"/go.php?key=k1").offer_id == "k1"
-    mapped = PLATFORMS.with_settings("tune", SourceSettings(partner_ids={"1": "p-one"}, offer_ids={"é": "o"}))
+    mapped = Shelf().with_settings("tune", SourceSettings(partner_ids={"1": "p-one"}, offer_ids={"é": "o"}))
     reading = read(mapped, b"h", b"/aff_c?aff_id=1&offer_id=%C3%A9")
     assert (reading.partner_id, reading.offer_id) == ("p-one", "o")
     assert (reading.raw.partner_id, reading.raw.offer_id) == (b"1", "é".encode())
 
 
 def test_hosts_of_a_source_tell_its_platform():
-    source = PLATFORMS.with_settings("tune", SourceSettings(hosts=("Go.Brand.example",)))
+    source = Shelf().with_settings("tune", SourceSettings(hosts=("Go.Brand.example",)))
     platforms = Platforms({**LOADED.sources, "tune": source})
     assert platforms.platform_of(b"go.brand.example:443") == "tune"
 

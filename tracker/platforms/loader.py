@@ -44,11 +44,7 @@ def load(directory: Path | None = None) -> Loaded:
     """
     problems: list[Problem] = []
     sources = _read_all(sorted(SHIPPED.glob("*.toml")), problems)
-    if directory is not None:
-        if directory.is_dir():
-            sources |= _read_all(sorted(directory.glob("*.toml")), problems)
-        else:
-            problems.append(Problem(str(directory), 0, "there is no such folder of platform profiles"))
+    sources |= _read_folder(directory, problems)
     _refuse_shared_hosts(sources, problems)
     return Loaded(dict(sorted(sources.items())), tuple(problems))
 
@@ -61,11 +57,7 @@ class Shelf:
 
     def __init__(self, directory: Path | None = None) -> None:
         problems: list[Problem] = []
-        self._sources: dict[str, Source | None] = {}
-        if directory is not None:
-            self._sources |= _read_all(sorted(directory.glob("*.toml")), problems)
-            if not directory.is_dir():
-                problems.append(Problem(str(directory), 0, "there is no such folder of platform profiles"))
+        self._sources: dict[str, Source | None] = {**_read_folder(directory, problems)}
         self.problems = tuple(problems)
 
     def source(self, name: str) -> Source | None:
@@ -80,6 +72,16 @@ class Shelf:
         """The platform as one operator has it; compile it once and keep it."""
         source = self.source(name)
         return Source(source.profile, settings) if source is not None else None
+
+
+def _read_folder(directory: Path | None, problems: list[Problem]) -> dict[str, Source]:
+    """The profiles of the operator's own folder, if there is to be one."""
+    if directory is None:
+        return {}
+    if not directory.is_dir():
+        problems.append(Problem(str(directory), 0, "there is no such folder of platform profiles"))
+        return {}
+    return _read_all(sorted(directory.glob("*.toml")), problems)
 
 
 def _read_all(files: Sequence[Path], problems: list[Problem]) -> dict[str, Source]:

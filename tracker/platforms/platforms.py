@@ -6,7 +6,6 @@ from typing import Final
 
 from tracker.domain.urls import host_key
 from tracker.platforms.compiled import Source
-from tracker.platforms.profile import SourceSettings
 from tracker.platforms.reader import read
 from tracker.platforms.reading import NOTHING, Reading
 
@@ -35,10 +34,6 @@ class Platforms:
     def source(self, name: str) -> Source | None:
         """The platform of that name."""
         return self._sources.get(name)
-
-    def with_settings(self, name: str, settings: SourceSettings) -> Source:
-        """The platform `name` as one operator has it; compile it once and keep it. KeyError: there is no such platform."""
-        return Source(self._sources[name].profile, settings)
 
     def platform_of(self, host: bytes) -> str | None:
         """The platform that a host tells, whole labels only; None when no profile has it."""
