@@ -20,7 +20,7 @@ from tracker import wire
 from tracker.adapters.journal import boot_log, counter_page, segment, slot
 from tracker.adapters.journal.recording import Recording, RecordingOptions
 from tracker.adapters.journal.stream_link import StreamLink
-from tracker.adapters.journal.writer import Batch
+from tracker.adapters.journal.writer import Batch, JournalWriter
 from tracker.domain.intervals import SeqSet
 
 pytestmark = pytest.mark.integration
@@ -392,12 +392,15 @@ async def test_a_journal_slower_than_the_deadline_holds_nobody_up_and_is_counted
 async def test_what_was_answered_from_memory_is_shipped_while_the_disk_hangs(tmp_path, redis_url, stream, monkeypatch):
     thawed, write = threading.Event(), os.writev
     monkeypatch.setattr(os, "writev", lambda *parts: thawed.wait(30) and write(*parts))
+    looks, hangs_for = [], JournalWriter.hangs_for
+    monkeypatch.setattr(JournalWriter, "hangs_for", lambda writer: looks.append(1) or (hangs_for(writer) if len(looks) > 1 else 0.0))
     recording = await started(tmp_path, redis_url, ack="memory")
     await record(recording, 200)
-    await wait_until(lambda: shipped_ids_equal(stream, range(200)))
+    await wait_until(lambda: shipped_ids_equal(stream, range(200)), within_s=10)
     thawed.set()
     await recording.stop(1)
     assert recording.line.unrecorded == 0
+    assert len(looks) > 1  # at the first look the disk had only just been asked
 
 
 async def test_a_process_that_was_late_itself_gives_the_disk_its_time(tmp_path, redis_url):
