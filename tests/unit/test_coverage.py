@@ -97,6 +97,14 @@ def test_files_of_pages_are_left_out_only_where_nothing_resolves():
     assert sum(found.as_dict()["left_out"].values()) == 3
 
 
+def test_stores_reports_are_counted_apart_by_their_kind():
+    found = counts()
+    for target in (b"/aff_lsr?transaction_id=1", b"/aff_lsr", b"/aff_c?aff_id=1&offer_id=2"):
+        found.add(get(target, b"go.old.example"))
+    told = found.as_dict()
+    assert (told["clicks"]["seen"], {kind: count for kind, count in told["not_clicks"].items() if count}) == (1, {"postback": 2})
+
+
 def test_long_examples_are_cut():
     found = counts()
     found.add(get(b"/" + b"x" * 600, b""))
