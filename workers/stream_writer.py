@@ -1,6 +1,7 @@
 """The writer of a stream: moves clicks, or receipts, from it into PostgreSQL, each exactly once, whatever dies when."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 READ_ENTRIES = 64  # a look; an entry is a run of up to 64 KB
 MAX_BYTES = 4 * 1024**2  # a transaction, about
 OVERLAPS = 20  # in a row; each means that another writer got further, so this many are a bug
+BEAT_S = 1.0
 HINTS = 4096  # boots whose covered set is remembered
 
 
@@ -31,6 +33,7 @@ class Stream(Protocol):
 
     async def read(self, count: int, block_ms: int = BLOCK_MS) -> list[Delivery]: ...
     async def ack(self, ids: Sequence[bytes]) -> None: ...
+    async def beat(self) -> None: ...
     async def is_drained(self) -> bool: ...
     async def close(self) -> None: ...
 
@@ -105,14 +108,20 @@ class StreamWriter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set and the stream is drained. Outages of Redis or PostgreSQL are waited out, with nothing acked."""
-        backoff = Backoff()
         try:
-            while not await self._is_through(stop, backoff):
-                await backoff.pause()
+            async with asyncio.TaskGroup() as group:
+                beating = group.create_task(self._beat(), name=f"{self._kind.writer}.beat")
+                await self._drain(stop)
+                beating.cancel()
         finally:
             self._sink.close()
             for part in (self._stream, self._board, self._loader):
                 await part.close()
+
+    async def _drain(self, stop: asyncio.Event) -> None:
+        backoff = Backoff()
+        while not await self._is_through(stop, backoff):
+            await backoff.pause()
 
     async def _is_through(self, stop: asyncio.Event, backoff: Backoff) -> bool:
         try:
@@ -204,6 +213,13 @@ class StreamWriter:
         await self._stream.ack(prepared.ids)
         self._in_hand.difference_update(prepared.ids)
         self._crash_at("after_ack")
+
+    async def _beat(self) -> None:
+        """Show other writers that this one lives, also while it waits for PostgreSQL: they leave it its entries."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            with contextlib.suppress(StreamUnavailable):  # who reads notices too
+                await self._stream.beat()
 
     async def _store(self, prepared: Prepared, backoff: Backoff) -> Stored:
         """Store, over any outage: nothing is acked before, and the same load may be tried again as it is."""

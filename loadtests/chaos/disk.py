@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 from loadtests.chaos.processes import HERE, Workplace
 
 SIZE_MB = 384
+SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # linux/fs.h: FS_IOC_SHUTDOWN = _IOR('X', 125, __u32); EXT4_GOING_FLAGS_NOLOGFLUSH
 NEEDS_ROOT = "needs root: the journals must lie on a small file system of their own"
 
 
@@ -20,17 +23,17 @@ class Disk:
     def __init__(self, place: Workplace, path: Path) -> None:
         self._place, self.path = place, path
         self.kind, self.reason = "", NEEDS_ROOT
+        self._is_cut = False
 
     def mount(self) -> None:
         """Mount the best there is at the path, else leave the directory as it is."""
         self.path.mkdir(parents=True, exist_ok=True)
         if os.getuid() != 0:
             return
-        image = self._place.root / "journal.img"
-        with image.open("wb") as file:
+        with self._image.open("wb") as file:
             file.truncate(SIZE_MB * 1024**2)
         if shutil.which("mkfs.ext4") and shutil.which("fsfreeze") and self._try(
-            ["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(self.path)]
+            ["mkfs.ext4", "-q", "-F", "-m", "0", str(self._image)], self._mount_command
         ):  # fmt: skip
             self.kind, self.reason = "ext4", ""
         elif self._try(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(self.path)]):
@@ -39,6 +42,14 @@ class Disk:
             self.reason = "this root may not mount"
         if self.kind:
             self._place.mounted(self.path)
+
+    @property
+    def _image(self) -> Path:
+        return self._place.root / "journal.img"
+
+    @property
+    def _mount_command(self) -> list[str]:
+        return ["mount", "-o", "loop", str(self._image), str(self.path)]
 
     def _try(self, *commands: list[str]) -> bool:
         return all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands)
@@ -73,6 +84,23 @@ class Disk:
     def empty(self) -> None:
         """Give the space back."""
         self.filler.unlink(missing_ok=True)
+
+    def cut_power(self) -> None:
+        """The file system ends at once, as in a power cut: what no fsync asked for is gone. Nobody can write until `mount_again`."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(directory, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+            self._is_cut = True
+        finally:
+            os.close(directory)
+
+    def mount_again(self) -> None:
+        """What a machine does after a cut: the file system's own journal is replayed. OSError when somebody still holds it."""
+        if not self._is_cut:
+            return
+        self._is_cut = False
+        if not self._try(["umount", str(self.path)], self._mount_command):
+            raise OSError(f"{self.path} could not be mounted again")
 
     async def freeze(self, seconds: float) -> "Freeze":
         """Freeze for at most 5 s; thaws by itself."""

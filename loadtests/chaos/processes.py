@@ -61,6 +61,14 @@ class Workplace:
         """Copy all logs to `target` before they go."""
         shutil.copytree(self.logs, target, dirs_exist_ok=True)
 
+    def forget_memory(self) -> None:
+        """What a machine without power does: shared memory is empty."""
+        for found in self.memory.iterdir():
+            if found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+
     def close(self) -> None:
         """End everything that is left and remove the directory."""
         assert self._janitor.stdin is not None

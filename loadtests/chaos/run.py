@@ -87,10 +87,10 @@ async def _failures_of_the_stop(scene: Scene) -> list[str]:
     """After an orderly stop every boot there was is closed and the books are balanced."""
     boots = [row["boot"] for row in await _asked(scene, verdict.BOOTS)]
     found = await scene.stop()
-    still_open = (await _asked(scene, verdict.NOT_CLOSED, boots))[0][0]
+    still_open = [f"{row['kind']} {row['boot']}" for row in await _asked(scene, verdict.NOT_CLOSED, boots)]
     code, books = await scene.audit()
     states = (books.get("state"), books.get("conversions", {}).get("state"))
-    found += [f"after the stop {still_open} boots are not closed"] if still_open else []
+    found += [f"after the stop boots are not closed: {still_open}"] if still_open else []
     return found + ([] if states == ("balanced", "balanced") and code == 0 else [f"after the stop the audit says {states}, exit {code}"])
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class Installation:
         self.ports = {name: int(listener.getsockname()[1]) for name, listener in self.listeners.items()}
         self.ports |= {name: free_port() for name in PARTS if name not in SERVERS}
         self.parts: dict[str, Part] = {}
+        self._power = asyncio.Event()
+        self._power.set()
         self._surprises: list[str] = []
         self.environment = clean_environment(tree) | {
             "TURNOUT_DATA_DIR": str(self.data), "TURNOUT_DATABASE_URL": database_url, "TURNOUT_REDIS_URL": redis_url,
@@ -108,6 +111,7 @@ class Installation:
 
     async def _keep(self, part: Part) -> None:
         while part.is_wanted:
+            await self._power.wait()
             started = time.monotonic()
             env = part.environment | part.next_environment
             if not part.is_kept:
@@ -171,6 +175,19 @@ class Installation:
         """SIGCONT."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.parts[name].pid, signal.SIGCONT)
+
+    async def power_off(self, cut: Callable[[], None]) -> None:
+        """Every part stops in its step, `cut` takes what was not synced, and the parts are gone; they start again with `power_on`."""
+        self._power.clear()
+        for name in self.parts:
+            self.freeze(name)
+        cut()
+        await asyncio.gather(*(self.kill(name) for name in self.parts))
+        self.place.forget_memory()
+
+    def power_on(self) -> None:
+        """The machine is back: every part starts."""
+        self._power.set()
 
     async def stop_all(self) -> dict[str, int]:
         """Stop in the order of the documents; the exit code of each."""

@@ -21,7 +21,7 @@ ENDED = ("balanced",)
 STORED = "SELECT click_id FROM clicks WHERE click_id = ANY($1::uuid[])"
 CLICK_SUMS = ("accepted", "stored", "duplicate", "rejected", "in_flight", "unrecorded", "unaccounted", "redelivered")
 BOOTS = "SELECT boot FROM boots"
-NOT_CLOSED = "SELECT count(*) FROM boots WHERE closed_seq IS NULL AND boot = ANY($1::uuid[])"
+NOT_CLOSED = "SELECT kind, boot FROM boots WHERE closed_seq IS NULL AND boot = ANY($1::uuid[])"
 
 
 @dataclass(slots=True)

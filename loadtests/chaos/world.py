@@ -139,6 +139,8 @@ class World:
     async def make_whole(self) -> None:
         """Whatever a fault left behind is undone: the net below each fault."""
         await self.network.heal()
+        self.disk.mount_again()
+        self.turnout.power_on()
         for name in list(self.turnout.parts):
             if name in PARTS:
                 self.turnout.thaw(name)

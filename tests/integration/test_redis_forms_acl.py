@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -14,6 +15,7 @@ from tests.integration.redis_servers import RedisServer
 from tests.integration.test_conversion_journal import ADMIN_KEY, PIXEL_KEY, PROGRAMME, SECRET, TOKEN, Tracker
 from tests.wait import wait_until_sync
 from tracker.adapters.postgres_programme import digest
+from tracker.wire import GROUP, stream_key
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 USERS = Path(__file__).parents[2] / "deploy/redis/users.acl"
@@ -101,9 +103,11 @@ def test_with_the_users_of_the_file_everything_works_and_nothing_else(parts, ser
     parts.start("work routes")
     parts.start("serve redirector")
     parts.start_tracker()
+    wait_until_sync(lambda: parts.get("/c/l5", method="HEAD")[2], because="link l5 is live")
+    parts.click(10)
+    wait_until_sync(lambda: read_and_die(server), because="a writer took entries with it")
     parts.start("work clicks conversions")
     wait_until_sync(parts.knows_the_token, because="the token is published")
-    wait_until_sync(lambda: parts.get("/c/l5", method="HEAD")[2], because="link l5 is live")
     parts.click(100)
     wait_until_sync(lambda: set(parts.accepted) <= set(parts.stored()), because="the clicks are stored")
     click = parts.accepted[0]
@@ -127,6 +131,13 @@ def test_with_the_users_of_the_file_everything_works_and_nothing_else(parts, ser
         for command in commands:
             with pytest.raises(ResponseError, match=r"permission|user executing the script"):
                 server.ask(*command, username=f"turnout-{role}", password=f"{role}-secret")
+
+
+def read_and_die(server):
+    stream = stream_key("clicks", 0)
+    with suppress(ResponseError):
+        server.ask("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
+    return server.ask("XREADGROUP", "GROUP", GROUP, "dead:0", "STREAMS", stream, ">")
 
 
 def denied(server):

@@ -11,9 +11,10 @@ from tracker.adapters.redis_connection import RedisConnection
 from tracker.wire import GROUP
 
 BLOCK_MS = 1000  # below the answer timeout of the connection
-CLAIM_EVERY_S = 5.0
-STALE_AFTER_MS = 30_000  # an entry that its consumer has held for so long is taken from it
-ZERO_ID = b"0-0"
+CLAIM_EVERY_S = 1.0
+SILENT_AFTER_MS = 3_000  # a consumer that has shown no sign of life for so long is taken for dead: see `beat`
+STALE_AFTER_MS = 30_000  # an entry that its consumer has held for so long is taken from it, alive or not
+ZERO_ID, BEYOND_ALL = b"0-0", b"18446744073709551615-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,16 @@ class Delivery:
 class EntryStream:
     """One stream, read by one task of one consumer.
 
-    At least once: whatever `read` gave out and `ack` did not confirm comes again, to us or to another consumer. After
-    StreamUnavailable call `close`; then our own unacked entries come first.
+    At least once: whatever `read` gave out and `ack` did not confirm comes again, to us or to another consumer. Whoever does neither
+    calls `beat` meanwhile. After StreamUnavailable call `close`; then our own unacked entries come first.
     """
 
-    def __init__(self, url: str, key: str, consumer: str, *, stale_after_ms: int = STALE_AFTER_MS) -> None:
+    def __init__(
+        self, url: str, key: str, consumer: str, *, stale_after_ms: int = STALE_AFTER_MS, silent_after_ms: int = SILENT_AFTER_MS
+    ) -> None:
         self.key = key
-        self._redis, self._consumer, self._stale_after_ms = RedisConnection(url), consumer, stale_after_ms
+        self._redis, self._consumer = RedisConnection(url), consumer
+        self._stale_after_ms, self._silent_after_ms = stale_after_ms, silent_after_ms
         self._acks = RedisConnection(url)  # its own: an ack must not wait behind a blocked read
         self._own_after: bytes | None = b"0"  # where in our own pending list to read on; None: through
         self._has_group = False
@@ -50,8 +54,8 @@ class EntryStream:
             await self._ensure_group()
             if self._own_after is not None and (own := await self._read_own(count)):
                 return own
-            if time.monotonic() >= self._claim_at and (stale := await self._claim(count)):
-                return stale
+            if time.monotonic() >= self._claim_at and (others := await self._claim_silent(count) or await self._claim_stale(count)):
+                return others
             return await self._read_new(count, block_ms)
         except ResponseError as exc:
             if not str(exc).startswith("NOGROUP"):
@@ -78,7 +82,25 @@ class EntryStream:
         self._own_after = entries[-1][0] if entries else None
         return await self._sorted_out(entries) if entries else []
 
-    async def _claim(self, count: int) -> list[Delivery]:
+    async def _claim_silent(self, count: int) -> list[Delivery]:
+        """Entries of consumers that are dead or hang."""
+        for consumer in _named(await self._redis.command("XINFO", "CONSUMERS", self.key, GROUP)):
+            if consumer[b"name"] == self._consumer.encode() or not consumer[b"pending"] or consumer[b"idle"] < self._silent_after_ms:
+                continue
+            least = self._silent_after_ms
+            pending = await self._redis.command("XPENDING", self.key, GROUP, "IDLE", least, "-", "+", count, consumer[b"name"])
+            if pending and (found := await self._take([entry[0] for entry in pending], least)):
+                return found
+        return []
+
+    async def _take(self, ids: list[bytes], least_ms: int) -> list[Delivery]:
+        """Claim entries that nobody else has claimed in between."""
+        entries = await self._redis.command("XCLAIM", self.key, GROUP, self._consumer, least_ms, *ids)
+        for id_ in set(ids).difference(entry[0] for entry in entries if entry):
+            self.gone += not await self._redis.command("XRANGE", self.key, id_, id_, "COUNT", 1)
+        return await self._sorted_out(entries)
+
+    async def _claim_stale(self, count: int) -> list[Delivery]:
         answer = await self._redis.command(
             "XAUTOCLAIM", self.key, GROUP, self._consumer, self._stale_after_ms, self._claim_from, "COUNT", count
         )
@@ -104,6 +126,15 @@ class EntryStream:
     async def ack(self, ids: Iterable[bytes]) -> None:
         """Confirm entries; those that are not pending any more are passed over."""
         await self._acks.command("XACK", self.key, GROUP, *ids)
+
+    async def beat(self) -> None:
+        """Show that we live: others leave us our entries. Once a second is often enough."""
+        try:
+            # Of all commands of a consumer, Redis 7.0 takes only this one for a sign of life when there is nothing to give.
+            await self._acks.command("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", 1, "STREAMS", self.key, BEYOND_ALL)
+        except ResponseError as exc:
+            if not str(exc).startswith("NOGROUP"):
+                raise
 
     async def is_drained(self) -> bool:
         """Whether the group has nothing pending and nothing unread."""
@@ -170,7 +201,12 @@ async def groups_of(redis: RedisConnection, key: str) -> list[dict[bytes, Any]]:
         if "no such key" in str(exc):
             return []
         raise
-    return [dict(zip(group[::2], group[1::2], strict=True)) for group in groups]
+    return _named(groups)
+
+
+def _named(answers: list[Any]) -> list[dict[bytes, Any]]:
+    """What XINFO says in flat lists of names and values."""
+    return [dict(zip(answer[::2], answer[1::2], strict=True)) for answer in answers]
 
 
 def _delivery(entry: Any) -> Delivery:

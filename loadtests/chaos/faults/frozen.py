@@ -40,7 +40,7 @@ def _freeze_part(name: str) -> Work:
 
 @fault("freeze_click_writer_beyond_claim")
 async def freeze_click_writer_beyond_claim(world: World, episode: Episode) -> None:
-    """Its entries are claimed by a second writer after 30 s; then it wakes up and goes on with what it holds."""
+    """Its entries are claimed by a second writer after 3 s; then it wakes up and goes on with what it holds."""
     episode.begin()
     world.turnout.add("clicks", "clicks-2")
     await asyncio.sleep(2.0)

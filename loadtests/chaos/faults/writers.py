@@ -8,7 +8,7 @@ from loadtests.chaos.world import Episode, NotHappened, World, fault
 
 @fault("two_click_writers")
 async def two_click_writers(world: World, episode: Episode) -> None:
-    """A second one beside the first; the first is killed twice, then the second for good: its entries are claimed after 30 s."""
+    """A second one beside the first; the first is killed twice, then the second for good: its entries are claimed after 3 s."""
     episode.begin()
     second = world.turnout.add("clicks", "clicks-2")
     await asyncio.sleep(3.0)

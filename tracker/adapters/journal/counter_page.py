@@ -5,6 +5,7 @@ It holds one line for each boot whose end is not yet in the books: last seq, rec
 the mapping is all an update costs. The mapping is a file in /dev/shm: a store into a mapped file of the journal's own disk blocks
 while that is frozen (its first store after each writeback is a page fault that waits). `copy_to_disk`, once a second in a thread,
 brings the page into the slot; after a reboot that copy is what there is, and the frames themselves carry the count of records.
+That a boot began or ended is synced: after a power cut somebody must still be able to close its books.
 """
 
 import contextlib
@@ -13,6 +14,8 @@ import mmap
 import os
 import struct
 from pathlib import Path
+
+from tracker.adapters.journal.sync import sync_directory
 
 PAGE_BYTES = 4096
 _LINE = struct.Struct(
@@ -85,6 +88,7 @@ class CounterPage:
         if self._map[_IDENTITY] != on_disk[_IDENTITY]:  # a first use, a reboot, or another volume under this path
             self._map[:] = on_disk
         self._copied = bytes(self._map)
+        self._synced: list[tuple[bytes, int]] = []
 
     def _prepare(self) -> bytes:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -107,6 +111,11 @@ class CounterPage:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.pwrite(descriptor, page, 0)
+                boots = [(line.boot, line.state) for line in self.lines()]
+                if boots != self._synced:
+                    os.fsync(descriptor)
+                    sync_directory(self._path.parent)
+                    self._synced = boots
             finally:
                 os.close(descriptor)
             self._copied = page

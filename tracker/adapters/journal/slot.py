@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tracker.adapters.journal.counter_page import CounterPage
 from tracker.adapters.journal.segment import SUFFIX
+from tracker.adapters.journal.sync import sync_directory
 
 MAX_SLOTS = 256
 
@@ -55,7 +56,9 @@ def acquire(root: Path) -> Slot:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for number in range(MAX_SLOTS):
         directory = root / f"slot-{number}"
-        directory.mkdir(mode=0o700, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(root)
         slot = _try_lock(directory)
         if slot is not None:
             return slot

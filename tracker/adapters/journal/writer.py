@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tracker.adapters.journal import segment
+from tracker.adapters.journal.sync import sync_directory
 from tracker.crash import crash_at
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class JournalWriter(threading.Thread):
         self._opened_at = time.monotonic()
         if self._sync:
             _sync(self._descriptor)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
 
     def _append(self, group: list[Batch]) -> None:
         crash_at("journal.before_write")
@@ -226,11 +227,3 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
     except OSError as exc:
         raise _SyncError(exc.errno, exc.strerror) from exc
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
