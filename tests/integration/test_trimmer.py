@@ -60,3 +60,26 @@ async def test_entries_taken_while_the_trimmer_looks_are_kept(redis_url):
         await trimmer.trim()
         assert client.xlen(KEY) == 300
     await trimmer.close()
+
+
+async def test_a_stream_that_goes_while_the_trimmer_looks_is_no_error(redis_url):
+    node = Node(redis_url)
+    node.accept(3, each=1)
+    for seq in range(1, 4):
+        node.ship(seq, seq)
+    with redis.Redis.from_url(redis_url) as client:
+        client.xgroup_create(KEY, GROUP, "0")
+        trimmer = Trimmer(redis_url, KEY)
+        command = trimmer._redis.command
+
+        async def after_its_end(*arguments, **options):
+            if arguments[0] == "XPENDING":
+                client.xgroup_destroy(KEY, GROUP)
+            return await command(*arguments, **options)
+
+        trimmer._redis.command = after_its_end
+        assert await trimmer.trim() == 0
+        client.xgroup_create(KEY, GROUP, "0")
+        assert await trimmer.oldest_age_s() >= 0
+        assert client.xlen(KEY) == 3
+    await trimmer.close()

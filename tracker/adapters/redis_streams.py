@@ -163,10 +163,21 @@ class Trimmer:
         groups = await groups_of(self._redis, self._key)
         ids = [group[b"last-delivered-id"] for group in groups]
         for group in groups:
-            pending = await self._redis.command("XPENDING", self._key, group[b"name"])
+            pending = await self._pending(group[b"name"])
+            if pending is None:
+                return None
             if pending[0]:
                 ids.append(pending[1])
         return min(ids, key=_id, default=None)
+
+    async def _pending(self, group: bytes, *window: Any) -> Any:
+        """What a group has not acked; None when it has gone since somebody told of it."""
+        try:
+            return await self._redis.command("XPENDING", self._key, group, *window)
+        except ResponseError as exc:
+            if not str(exc).startswith("NOGROUP"):
+                raise
+            return None
 
     async def trim(self) -> int:
         """Trim once; return how many entries went."""
@@ -184,7 +195,7 @@ class Trimmer:
 
     async def _is_done(self, id_: bytes) -> bool:
         for group in await groups_of(self._redis, self._key):
-            if _id(id_) > _id(group[b"last-delivered-id"]) or await self._redis.command("XPENDING", self._key, group[b"name"], id_, id_, 1):
+            if _id(id_) > _id(group[b"last-delivered-id"]) or await self._pending(group[b"name"], id_, id_, 1):
                 return False
         return True
 
