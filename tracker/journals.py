@@ -5,7 +5,7 @@ from dataclasses import replace
 from tracker.adapters.journal.recording import RecordingOptions
 from tracker.settings import Settings
 
-RECEIPTS_IN_BATCH = 20  # a receipt may take 200 KB, a frame 16 MB
+RECEIPTS_IN_BATCH = 10  # a receipt may take 1.2 MB with its items, a frame 16 MB
 DISK_WAIT_S = 0.5  # a disk that hangs for so long is not waited for when Redis is there
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tracker.domain import money
+from tracker.domain import money, postback_settings
 from tracker.domain.macros import MACROS
 from tracker.domain.urls import host_key
 from tracker.errors import RejectedInput
@@ -26,6 +26,8 @@ SLUG = re.compile(r"[a-z0-9_-]{1,64}")
 HOST = re.compile(r"(?=[^:]{1,253}(:|$))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?")
 PORT_MAX = 65535
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)  # with room for time zones and windows on both sides
+DAY_S = 86_400
+SECONDS_MAX = 3650 * DAY_S
 DEPTH_MAX = 32  # of nested settings and rules; JSON libraries give up at some hundreds
 CURRENCY = re.compile(r"[A-Z]{3}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -177,6 +179,35 @@ def days(value: Any) -> int:
     return number
 
 
+def days_or_none(value: Any) -> int:
+    """A number of days, 0 to 3650."""
+    return 0 if value in (0, "0") and not isinstance(value, bool) else days(value)
+
+
+def seconds(value: Any) -> int:
+    """A number of seconds, up to ten years."""
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= SECONDS_MAX:
+        raise ValueError(f"must be a whole number of seconds from 1 to {SECONDS_MAX}")
+    return number
+
+
+def short_seconds(value: Any) -> int:
+    """A number of seconds, 0 to a day."""
+    number = 0 if value in (0, "0") and not isinstance(value, bool) else seconds(value)
+    if number > DAY_S:
+        raise ValueError(f"must be a whole number of seconds from 0 to {DAY_S}")
+    return number
+
+
+def yes_or_no(value: Any) -> bool:
+    """True or false."""
+    found = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - bad input, not a bug
+    return found
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """A JSON object, nested at most 32 deep."""
     if not isinstance(value, dict):
@@ -197,6 +228,17 @@ def host_settings(value: Any) -> dict[str, Any]:
         except msgspec.ValidationError as exc:
             known = ", ".join(SourceSettings.__struct_fields__)
             raise ValueError(f"has a reading that cannot be used: {exc}; its fields are {known}") from None
+    return found
+
+
+def advertiser_settings(value: Any) -> dict[str, Any]:
+    """A JSON object; its part `postbacks` holds what `PostbackSettings` describes."""
+    found = mapping(value)
+    if postback_settings.KEY in found:
+        try:
+            postback_settings.checked(found[postback_settings.KEY])
+        except ValueError as exc:
+            raise ValueError(f"has a part postbacks that {exc}") from None
     return found
 
 
@@ -283,6 +325,9 @@ def _decimal(value: Any, name: str) -> int:
 STRING: dict[str, Any] = {"type": "string"}
 OBJECT: dict[str, Any] = {"type": "object"}
 LIST: dict[str, Any] = {"type": "array", "items": STRING}
+BOOLEAN: dict[str, Any] = {"type": "boolean"}
+SECONDS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": SECONDS_MAX}
+DUPLICATE_POLICIES = ("ignore", "conflict", "amend", "increment", "always_new", "new_or_repeated", "by_event_id")
 DAYS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 3650}
 STATUS = one_of("active", "paused", "archived")
 
@@ -381,8 +426,10 @@ ADVERTISER = Thing(
     "advertisers",
     (
         _slug(), NAME, Field("currency", currency, "currency", required=True),
-        Field("domains", hosts, "domains", schema=LIST, help="hosts that deep links may lead to"),
-        STATE, _mapping("settings"), *SOURCE,
+        Field("domains", hosts, "domains", schema=LIST, help="hosts that deep links may lead to"), STATE,
+        Field(
+            "settings", advertiser_settings, "settings", schema=OBJECT, help='a JSON object; "postbacks" says how the shop writes',
+        ), *SOURCE,
     ),
 )  # fmt: skip
 CAMPAIGN = Thing(
@@ -391,6 +438,14 @@ CAMPAIGN = Thing(
     (
         _slug(), _refers("advertiser"), NAME, _url("destination_url", required=True), _url("fallback_url"), PAYOUT,
         Field("attribution_window_days", days, "attribution_window_days", schema=DAYS),
+        Field("attribution_model", one_of("last", "first"), "attribution_model", help="which click earns: last or first"),
+        Field("coupon_first", yes_or_no, "coupon_first", schema=BOOLEAN, help="true: a coupon goes before a click"),
+        Field("min_conversion_seconds", short_seconds, "min_conversion_seconds", schema=SECONDS, help="sooner after its click none earns"),
+        Field("max_conversion_seconds", seconds, "max_conversion_seconds", nullable=True, schema=SECONDS, help="later none earns"),
+        Field(
+            "customer_window_days", days_or_none, "customer_window_days", schema=DAYS | {"minimum": 0},
+            help="how long the partner of a customer's last order earns; 0: never",
+        ),
         Field("click_id_param", parameter, "click_id_param"),
         _instant("starts_at"), _instant("expires_at"), STATE, _mapping("rules"), *SOURCE,
     ),
@@ -431,7 +486,8 @@ GOAL = Thing(
     "goals",
     (
         _slug(), _refers("campaign"), NAME, PAYOUT,
-        Field("duplicate_policy", one_of("ignore", "conflict"), "duplicate_policy", help="ignore or conflict"), *SOURCE,
+        Field("attribution_window_days", days, "attribution_window_days", nullable=True, schema=DAYS, help="else the campaign's"),
+        Field("duplicate_policy", one_of(*DUPLICATE_POLICIES), "duplicate_policy", help=", ".join(DUPLICATE_POLICIES)), *SOURCE,
     ),
 )  # fmt: skip
 HOST_THING = Thing(

@@ -17,7 +17,7 @@ async def watch_books(dsn: str, redis_url: str, shards: int, metrics: BookMetric
     """Set `turnout_clicks_unaccounted` and its twin every 15 s until `stop`. Silent nodes are not counted: nobody knows what they hold."""
     while not stop.is_set():
         try:
-            books = await audit(dsn, redis_url, shards)
+            books = await audit(dsn, redis_url, shards, with_postbacks=False)
         except TransientError as exc:
             log.warning("book_watch.unavailable", extra={"error": str(exc)})
         else:

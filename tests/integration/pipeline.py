@@ -157,11 +157,11 @@ class Pipeline:
     def stored(self):
         return [row["click_id"] for row in self.query("SELECT click_id FROM clicks WHERE method = 'GET'")]
 
-    def turnout(self, *arguments):
-        """Exit code and standard output of a command."""
+    def turnout(self, *arguments, stdin=None):
+        """Exit code, standard output and standard error of a command."""
         env = environment_without_settings() | self._settings | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tracker", *arguments]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=90, check=False)
         return done.returncode, done.stdout, done.stderr
 
     def audit(self):

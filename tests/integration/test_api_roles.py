@@ -32,6 +32,9 @@ GET   /api/v1/advertisers/{key}                      401  401   401     200    2
 PATCH /api/v1/advertisers/{key}                      401  401   401     403    200      200   403 403
 POST  /api/v1/advertisers/{slug}/rotate-token        401  401   401     403    201      201   403 403
 POST  /api/v1/advertisers/{slug}/revoke-token        401  401   401     403    200      200   403 403
+GET   /api/v1/advertisers/{slug}/signing-secrets     401  401   401     200    200      200   200 404
+POST  /api/v1/advertisers/{slug}/signing-secrets     401  401   401     403    201      201   403 403
+POST  /api/v1/advertisers/{slug}/signing-secrets/revoke 401 401 401     403    200      200   403 403
 GET   /api/v1/campaigns                              401  401   401     200    200      200   200 200
 POST  /api/v1/campaigns                              401  401   401     403    201      201   403 403
 GET   /api/v1/campaigns/{key}                        401  401   401     200    200      200   200 404
@@ -82,6 +85,7 @@ POST  /postback                                      200  200   200     200    2
 GET   /postback/status                               200  200   200     200    200      200   200 200
 GET   /pixel.gif                                     200  200   200     200    200      200   200 200
 POST  /pixel.gif                                     200  200   200     200    200      200   200 200
+POST  /webhooks/{shop}/{advertiser}                  401  401   401     401    401      401   401 401
 GET   /healthz                                       200  200   200     200    200      200   200 200
 GET   /readyz                                        200  200   200     200    200      200   200 200
 GET   /metrics                                       200  200   200     200    200      200   200 200
@@ -174,6 +178,7 @@ async def furnished(api: Api, shop: Shop) -> World:
             assert made.status_code == 201, made.text
             tokens.setdefault(plural, made.json().get("postback_token"))
     world = World(api, shop, await keys_of(api), await shop.click())
+    await world.made("/api/v1/advertisers/shop/signing-secrets", {"kind": "woocommerce", "secret": "the-shops-own-secret"})
     await world.pending()
     sale = f"token={tokens['advertisers']}&coupon=FIVE&txid=purchase-1&amount=7"
     assert (await api.client.get(f"/postback?{sale}")).json()["status"] == "attributed"
@@ -241,6 +246,8 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         await drop_second_token(world)
         await world.made("/api/v1/advertisers/shop/rotate-token", None)
         return method, "/api/v1/advertisers/shop/revoke-token", {"slot": 2}
+    if "/signing-secrets" in path:
+        return await request_of_secrets(world, method, path)
     if path.endswith("/orphans/map"):
         return method, path, {"source": "tune", "kind": "partner", "source_id": f"mapped by {role}", "partner": "ada"}
     values = {"click_id": click_text(world.click), "action": "approve"}
@@ -257,11 +264,22 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
     return method, path + ("?group_by=advertiser,campaign,link,partner" if noun == "reports" else ""), body
 
 
+async def request_of_secrets(world: World, method: str, path: str) -> tuple[str, str, object]:
+    secrets, first = "/api/v1/advertisers/shop/signing-secrets", {"kind": "hmac", "slot": 1}
+    await world.ask("admin", "POST", f"{secrets}/revoke", first)
+    if not path.endswith("/revoke"):
+        return method, secrets, {"kind": "hmac"} if method == "POST" else None
+    await world.made(secrets, {"kind": "hmac"})
+    return method, f"{secrets}/revoke", first
+
+
 async def drop_second_token(world: World) -> None:
     await world.ask("admin", "POST", "/api/v1/advertisers/shop/revoke-token", {"slot": 2})
 
 
 async def public(world: World, path: str) -> str:
+    if path.startswith("/webhooks/"):  # a key is no signature
+        return path.format(shop="woocommerce", advertiser="shop")
     secret = f"pixel_key={world.shop.pixel_key}" if path == "/pixel.gif" else f"token={world.shop.token}"
     txid = "order-1" if path == "/postback/status" else "order-public"
     needs_secret = path in ("/postback", "/pixel.gif", "/postback/status")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,12 @@ class Turnout:
         self.environment = kept | {"TURNOUT_DATABASE_URL": dsn, "TURNOUT_DATA_DIR": str(directory / "data")}
         self.directory = directory
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tracker", *arguments],
             env=self.environment | environment,
             cwd=self.directory,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
@@ -84,6 +86,9 @@ def test_a_programme_is_set_up_on_the_command_line(turnout: Turnout) -> None:
         (("link", "add", "--partner", "ada", "--campaign", "shoes", "--name", "\udcff"), {}, 2),
         (("key", "create", "--role", "viewer", "--name", "\udcff"), {}, 2),
         (("advertiser", "rotate-token", "nobody"), {}, 2),
+        (("advertiser", "signing-secret", "nobody", "--kind", "hmac"), {}, 2),
+        (("advertiser", "signing-secret", "nobody", "--kind", "paypal"), {}, 2),
+        (("advertiser", "revoke-signing-secret", "nobody", "--kind", "hmac", "--slot", "1"), {}, 2),
         (("link", "import", "missing.csv"), {}, 2),
         (("link", "list"), {"TURNOUT_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, 3),
         (("db", "upgrade"), {"TURNOUT_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, 3),
@@ -108,6 +113,23 @@ def test_a_lost_token_is_replaced(turnout: Turnout) -> None:
     assert "revoke-token shop --slot 1" in done.stderr
     assert [token["slot"] for token in turnout.json("advertiser", "revoke-token", "shop", "--slot", "1")["tokens"]] == [2]
     assert turnout.run("advertiser", "revoke-token", "shop", "--slot", "2").returncode == 2
+
+
+def test_signing_secrets_are_made_read_and_ended(turnout: Turnout) -> None:
+    turnout.json("advertiser", "add", "shop", "--currency", "EUR")
+    command, own = ("advertiser", "signing-secret", "shop", "--kind"), "the-shops-own-secret"
+    made = turnout.run(*command, "hmac")
+    assert re.fullmatch(r"hs_[0-9a-f]{40}\n", made.stdout)
+    assert "revoke-signing-secret shop --kind hmac --slot 1" in turnout.run(*command, "hmac").stderr
+    told = turnout.run(*command, "stripe", stdin=f"{own}\r\n")
+    assert (told.returncode, own in told.stdout + told.stderr) == (0, False)
+    assert [(one["kind"], one["slot"]) for one in json.loads(turnout.run(*command, "stripe", "--json", stdin=own).stdout)["secrets"]] == [
+        ("hmac", 1), ("hmac", 2), ("stripe", 1), ("stripe", 2),
+    ]  # fmt: skip
+    assert turnout.run(*command, "stripe", stdin=own).returncode == 2
+    assert turnout.run(*command, "shopify", stdin="").returncode == 2
+    ended = turnout.run("advertiser", "revoke-signing-secret", "shop", "--kind", "stripe", "--slot", "1")
+    assert ended.stdout == "secret 1 of the kind stripe of shop is revoked\n"
 
 
 def test_links_are_imported_all_or_none(turnout: Turnout) -> None:

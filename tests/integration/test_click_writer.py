@@ -8,6 +8,7 @@ import redis
 
 from tests.integration.click_source import KEY, Node, assert_rollups_are_exact, books, connected, drain, execute, one, record, writer
 from tests.wait import wait_until
+from tracker.domain import click_id
 from tracker.wire import COVERED_KEY, GROUP, covered_decoder
 
 pytestmark = pytest.mark.integration
@@ -228,6 +229,23 @@ async def test_what_another_consumer_left_is_taken_over(dsn, redis_url):
     await asyncio.sleep(0.05)
     await drain(dsn, redis_url, stale_after_ms=1)
     assert await one(dsn, "SELECT count(*) FROM clicks") == 25
+
+
+async def test_a_click_that_comes_late_wakes_the_postback_that_waits_for_it(dsn, redis_url):
+    node, hour_ago = Node(redis_url), int((time.time() - 3600) * 1000)
+    late, young, old = record(hour_ago), record(), record(old_click_id=b"tune-77")
+    waiting = [click_id.to_text(late.click_id).decode(), click_id.to_text(young.click_id).decode(), "tune-77", "junk"]
+    for text in waiting:
+        await execute(
+            dsn, "INSERT INTO postbacks (postback_id, received_at, source, click_id, outcome, next_try_at) "
+            "VALUES (gen_random_uuid(), now(), 'postback', $1, 'parked', now() + interval '1 day')", text,
+        )  # fmt: skip
+    node.put([late, young, old])
+    node.ship(1, 1)
+    await drain(dsn, redis_url)
+    async with connected(dsn) as connection:
+        due = await connection.fetch("SELECT click_id FROM postbacks WHERE next_try_at <= now()")
+    assert {row["click_id"] for row in due} == {waiting[0], waiting[2]}
 
 
 async def test_only_the_first_click_of_a_visitor_on_a_link_and_day_is_unique(dsn, redis_url):

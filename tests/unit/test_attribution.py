@@ -96,7 +96,7 @@ def test_ledger_entries_sum_to_what_is_owed_in_the_status_it_has(path: list[str]
     assert {status: micros for status, micros in sums.items() if micros} == owed
 
 
-def test_retries_are_spaced_from_one_second_to_one_hour() -> None:
+def test_retries_are_spaced_from_one_second_to_one_day() -> None:
     pauses = [attribution.retry_after(n) for n in range(100)]
-    assert (pauses[0], pauses[-1]) == (timedelta(seconds=1), timedelta(hours=1))
+    assert (pauses[0], pauses[-1]) == (timedelta(seconds=1), timedelta(days=1))
     assert pauses == sorted(pauses)

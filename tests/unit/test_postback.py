@@ -7,6 +7,7 @@ import pytest
 
 from tracker.domain import money
 from tracker.domain.postback import Advertiser, InvalidPostback, Postback, advertiser_of, from_row, read
+from tracker.domain.postback_settings import PostbackSettings
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SHOP = Advertiser(1, "shop", "EUR")
@@ -138,3 +139,34 @@ def test_a_row_becomes_the_postback_that_it_was() -> None:
 )
 def test_an_advertisers_settings_say_what_a_pixel_makes(settings, status):
     assert advertiser_of(7, "shop", "EUR", settings) == Advertiser(7, "shop", "EUR", status)
+
+
+def test_a_report_names_its_customer_event_and_details() -> None:
+    found = a_postback(click_id="", customer=" c-1 ", event_id="e", tax="1", items='[{"sku":"A"}]', cookie="secret")
+    assert (found.click_id, found.customer, found.event_id, found.details) == (None, "c-1", "e", {"tax": "1.00", "items": [{"sku": "A"}]})
+    assert found.parameters == {"click_id": "", "txid": "T", "customer": " c-1 ", "event_id": "e", "tax": "1"}
+    with pytest.raises(InvalidPostback) as caught:
+        a_postback(tax="x")
+    assert caught.value.code == "invalid_tax"
+
+
+def test_the_visitors_cookie_stands_for_a_click_id() -> None:
+    found = read({"amount": "5"}, SHOP, postback_id=UUID(int=1), received_at=AT, visits=[CLICK, "other"])
+    assert (found.click_id, found.visits, found.txid, found.is_keyed_by_click) == (None, [CLICK, "other"], f"click:{CLICK}", True)
+    with pytest.raises(InvalidPostback, match="customer who bought before"):
+        read({}, SHOP, postback_id=UUID(int=1), received_at=AT)
+
+
+def test_effects_are_in_the_order_of_what_happened() -> None:
+    early, late = a_postback(ts="2026-01-30T00:00:00Z"), a_postback()
+    assert early.order < late.order
+
+
+def test_a_shops_own_words_are_read() -> None:
+    settings = PostbackSettings({"order": "txid"}, {"2": "pending", "": "pending"}, "comma")
+    shop = Advertiser(1, "shop", "EUR", settings=settings)
+    found = read({"click_id": CLICK, "order": "7", "amount": "1.000,5", "status": "2"}, shop, postback_id=UUID(int=1), received_at=AT)
+    assert (found.txid, found.amount_micros, found.status, found.status_original) == ("7", 1_000_500_000, "pending", "2")
+    assert read({"click_id": CLICK}, shop, postback_id=UUID(int=1), received_at=AT).status == "pending"
+    with pytest.raises(InvalidPostback, match="a word of the shop's: , 2"):
+        read({"click_id": CLICK, "status": "3"}, shop, postback_id=UUID(int=1), received_at=AT)

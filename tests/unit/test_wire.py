@@ -82,7 +82,14 @@ def test_the_frame_of_known_receipts_has_the_bytes_it_always_had():
     receipts = [a_receipt(), a_receipt(coupon="SPRING", happened_at=datetime(2026, 1, 30, tzinfo=UTC), unverified=True)]
     frame = wire.encode_frame(3, receipts, 9)
     assert wire.decode_frame(frame, wire.Receipt) == (receipts, [])
-    assert hashlib.sha256(frame).hexdigest() == "b11890d295571b4cd6eb6575ae01a9e0688424d9efcf69d03bbb132b1d247f33"
+    assert hashlib.sha256(frame).hexdigest() == "8b2f6b3f61db0e324de78a7a198e874cfe16a0e52b8c0eed4993fdb53233c9a0"
+
+
+def test_a_receipt_of_before_it_had_customers_and_details_is_read():
+    fields = msgspec.to_builtins(a_receipt().postback, builtin_types=(datetime, UUID))
+    of_before = {name: value for name, value in fields.items() if name not in ("customer", "event_id", "visits", "details")}
+    assert len(of_before) == len(fields) - 4
+    assert wire._batch_decoders[wire.Receipt].decode(msgspec.msgpack.encode([[of_before]])) == [a_receipt()]
 
 
 def test_a_receipt_of_the_future_is_read_without_what_is_not_known():

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from itertools import islice, product
 from typing import Any
 
-from tracker.adapters import postgres_books
+from tracker.adapters import postgres_books, postgres_postback_books
+from tracker.adapters.postgres_postback_books import PostbackBooks
 from tracker.adapters.postgres_session import PostgresSession
 from tracker.adapters.redis_books import BookBoard
 from tracker.domain.books import Account, Report, State, Verdict, gaps, judge, worst
@@ -15,45 +16,52 @@ from tracker.errors import StreamUnavailable
 from tracker.wire import Entry, NodeReport, stream_key
 
 KINDS = ("clicks", "conversions")
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0  # more than what reading the postbacks may take
 # A look without the streams is enough where reports prove all that is missing. A verdict that names missing batches is only
 # given when it was found three times: a node reports each second, and what is young may not be in any report yet.
 LOOKS = ((0.0, False), (0.0, True), (1.2, True), (1.2, True))  # seconds before it, whether the streams are read
 MISSING_SHOWN = 100  # ranges of seqs a boot
+POSTBACK_COUNTS = ("received", "effective", "repeated", "conflicting", "rejected", "parked", "in_flight", "unexplained")
 COUNTS = ("accepted", "stored", "duplicate", "rejected", "in_flight", "unrecorded", "unaccounted", "redelivered")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class Look:
-    """What one look found: verdicts boot by boot, sums of the boots that are closed and complete, whether Redis answered."""
+    """What one look found: verdicts boot by boot, sums of the boots that are closed and complete, the postbacks of that moment.
+
+    `postbacks` is None when they were not asked for, or could not be read in time.
+    """
 
     verdicts: list[Verdict]
     settled: list[dict[str, Any]]
-    is_redis_there: bool
+    postbacks: PostbackBooks | None
 
 
-async def audit(dsn: str, redis_url: str, shards: int) -> dict[str, Any]:
-    """The books of clicks, and beside them under `conversions` those of conversions.
+async def audit(dsn: str, redis_url: str, shards: int, *, with_postbacks: bool = True) -> dict[str, Any]:
+    """The books of clicks, and beside them under `conversions` those of journaled postbacks and under `postbacks` those of all.
 
     accepted = stored + duplicate + rejected + in_flight + unrecorded + unaccounted holds in every line. StoreUnavailable when PostgreSQL
-    cannot be asked; without Redis the state is `unknown` unless every boot is closed and complete. Reads only.
+    cannot be asked; without Redis the state is `unknown` unless every boot is closed and complete. Reads only. The postbacks take a
+    second for some hundred thousand of them; `with_postbacks=False` leaves them out.
     """
     session, board = PostgresSession(dsn, name="audit"), BookBoard(redis_url)
     try:
         for pause_s, with_streams in LOOKS:
             await asyncio.sleep(pause_s)
-            found = await _look(session, board, shards if with_streams else 0)
+            found = await _look(session, board, shards if with_streams else 0, with_postbacks=with_postbacks)
             states = {verdict.state for verdict in found.verdicts}
             if not states & {State.UNBALANCED, State.UNKNOWN} or (with_streams and State.UNBALANCED not in states):
                 break
     finally:
         session.drop()
         await board.close()
-    return _page("clicks", found) | {"conversions": _page("conversions", found)}
+    receipts = _page("conversions", found)
+    postbacks = {"postbacks": _postbacks(found.postbacks, receipts)} if with_postbacks else {}
+    return _page("clicks", found) | {"conversions": receipts} | postbacks
 
 
-async def _look(session: PostgresSession, board: BookBoard, shards: int) -> Look:
+async def _look(session: PostgresSession, board: BookBoard, shards: int, *, with_postbacks: bool) -> Look:
     kinds, reports, shipped, is_redis_there = dict[bytes, str](), dict[bytes, Report](), dict[bytes, list[Entry]](), True
     try:
         by_kind = await board.boots(0)
@@ -66,15 +74,16 @@ async def _look(session: PostgresSession, board: BookBoard, shards: int) -> Look
     except StreamUnavailable:
         is_redis_there = False
         await board.close()
-    async with session.use(TIMEOUT_S) as connection:
+    async with session.use(TIMEOUT_S) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         accounts, settled, now = await postgres_books.accounts(connection, sorted(kinds))
+        postbacks = await postgres_postback_books.read(connection) if with_postbacks else None
     known = {account.boot: account for account in accounts}
     nobody_knows = [_unknown(boot, kind) for boot, kind in kinds.items() if boot not in known]
     verdicts = [
         _judge(account, reports.get(account.boot), shipped.get(account.boot, []), now, is_redis_there=is_redis_there)
         for account in accounts + nobody_knows
     ]
-    return Look(verdicts, settled, is_redis_there)
+    return Look(verdicts, settled, postbacks)
 
 
 def _judge(account: Account, report: Report | None, shipped: list[Entry], now: datetime, *, is_redis_there: bool) -> Verdict:
@@ -112,6 +121,18 @@ def _page(kind: str, found: Look) -> dict[str, Any]:
     nodes = [_settled_line(row) for row in found.settled if row["kind"] == kind] + [_line(verdict) for verdict in verdicts]
     sums = {name: sum(node[name] for node in nodes) for name in COUNTS}
     return sums | {"state": str(worst([verdict.state for verdict in verdicts])), "nodes": nodes}
+
+
+def _postbacks(books: PostbackBooks | None, receipts: dict[str, Any]) -> dict[str, Any]:
+    """received = effective + repeated + conflicting + rejected + parked + in_flight; what is unexplained is among them."""
+    if books is None:
+        return dict.fromkeys(POSTBACK_COUNTS) | {"state": str(State.UNKNOWN), "problems": []}
+    parts = books.parts | {"in_flight": receipts["in_flight"]}
+    unexplained = sum(problem["count"] for problem in books.problems)
+    state = State.UNBALANCED if unexplained else State.IN_FLIGHT if parts["in_flight"] else State.BALANCED
+    if state == State.BALANCED and receipts["state"] == State.UNKNOWN:
+        state = State.UNKNOWN  # so is how many are on their way
+    return {"received": sum(parts.values()), **parts, "unexplained": unexplained, "state": str(state), "problems": books.problems}
 
 
 def _line(verdict: Verdict) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Storing clicks: rows, rollups, dead letters and books in one transaction."""
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -24,9 +26,12 @@ from tracker.adapters.postgres_loads import (
 )
 from tracker.adapters.postgres_pool import AGAIN, Connection
 from tracker.crash import crash_at
+from tracker.domain import click_id
 from tracker.domain.books import Delta
 from tracker.domain.enrichment import Counts, Tally
 from tracker.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 TYPES = {
     "click_id": "uuid", "clicked_at": "timestamptz", "kind": "text", "method": "text", "host": "text", "url": "text", "link": "bigint",
@@ -39,6 +44,7 @@ TYPES = {
 }  # fmt: skip
 COLUMNS = tuple(TYPES)
 CLICK_ID, CLICKED_AT, BOOT, SEQ = (COLUMNS.index(name) for name in ("click_id", "clicked_at", "boot", "seq"))
+OLD_CLICK_ID = COLUMNS.index("old_click_id")
 LINK, PARTNER, CAMPAIGN, COUNTED, IS_UNIQUE = (COLUMNS.index(name) for name in ("link", "partner", "campaign", "counted", "is_unique"))
 # What makes two rows of one click id the same click; the rest is derived, or tells only how the row came here.
 CONTENT = (
@@ -80,6 +86,8 @@ DAYS = """
 """
 
 
+WAKE = "UPDATE postbacks SET next_try_at = now() WHERE outcome = 'parked' AND click_id = ANY($1::text[]) AND next_try_at > now()"
+LATE_AFTER = timedelta(minutes=1)  # what waits for a younger click is tried each few seconds anyway
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError, OverflowError)
 
 
@@ -113,6 +121,11 @@ class ClickSink(WriterSink):
         outage; the transaction may have taken effect then, which the next try finds out. Rows that PostgreSQL refuses become dead
         letters.
         """
+        stored = await self._tried(load)
+        await self._wake(load.rows)
+        return stored
+
+    async def _tried(self, load: Load) -> Stored:
         write = self._copy
         again: Exception | None = None
         for _ in range(TRIES):
@@ -130,6 +143,15 @@ class ClickSink(WriterSink):
                     raise
                 write = self._one_by_one
         raise StoreUnavailable(f"postgres: not stored after {TRIES} tries in a row") from again
+
+    async def _wake(self, rows: list[Row]) -> None:
+        """Have postbacks tried now that wait for one of these clicks. Only a short cut: the sweeper tries each again in any case."""
+        if ids := awaited(rows, datetime.now(UTC)):
+            try:
+                async with self._session.use(READ_TIMEOUT_S) as connection:
+                    await connection.execute(WAKE, ids)
+            except (StoreUnavailable, *AGAIN) as exc:
+                log.warning("click_writer.parked_not_woken", extra={"error": str(exc)})
 
     async def _once(self, load: Load, write: Callable[[Connection, Load], Awaitable[_Tried]]) -> Stored:
         async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:
@@ -165,6 +187,12 @@ class ClickSink(WriterSink):
                 else:
                     left += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
         return tried
+
+
+def awaited(rows: list[Row], now: datetime) -> list[str]:
+    """The ids by which postbacks may wait for these clicks: those of an old platform, and ours where the click comes late."""
+    late = [click_id.to_text(row[CLICK_ID].bytes).decode("ascii") for row in rows if now - row[CLICKED_AT] > LATE_AFTER]
+    return late + [row[OLD_CLICK_ID] for row in rows if row[OLD_CLICK_ID]]
 
 
 async def roll_up(connection: Connection, tally: Tally, slot: int) -> None:

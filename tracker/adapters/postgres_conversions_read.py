@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
-from tracker.adapters.postgres_conversions import move
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_programme import digest
 from tracker.adapters.postgres_programme_sql import EVENT
+from tracker.adapters.postgres_repeats import move
 from tracker.domain import attribution, click_id, money
 from tracker.domain.postback import Advertiser, advertiser_of
 from tracker.errors import Conflict, NotFound, RejectedInput

@@ -13,8 +13,8 @@ ADVERTISER_OF = """
 INSERT_POSTBACK = """
     INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, goal, click_id, coupon, amount_micros,
         currency, amount_original, currency_original, status, status_original, happened_at, parameters, ip, unverified,
-        outcome)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'parked')
+        customer, event_id, visits, details, outcome)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, 'parked')
     ON CONFLICT (postback_id) DO NOTHING RETURNING 1
 """
 REJECTED_POSTBACK = """
@@ -32,29 +32,41 @@ FINISH = """
         processed_at = now()
     WHERE postback_id = $1
 """
+_RULES = """coalesce(g.attribution_window_days, m.attribution_window_days) AS window_days, m.attribution_model, m.coupon_first,
+        m.min_conversion_seconds, m.max_conversion_seconds, m.customer_window_days"""
+_GOAL = "LEFT JOIN goals g ON g.campaign_id = m.id AND g.slug = $1"
 _CLICK = f"""
     SELECT c.click_id, c.clicked_at, coalesce(r.link, c.link) AS link, coalesce(r.partner, c.partner) AS partner,
-        m.id AS campaign, m.advertiser_id AS advertiser, m.attribution_window_days, {CLICK_FACTS}
+        m.id AS campaign, m.advertiser_id AS advertiser, {_RULES}, {CLICK_FACTS}
     FROM clicks c
     LEFT JOIN LATERAL (
         SELECT a.link, a.partner, a.campaign FROM click_attributions a WHERE a.click_id = c.click_id ORDER BY a.id DESC LIMIT 1
     ) r ON true
     LEFT JOIN campaigns m ON m.id = coalesce(r.campaign, c.campaign)
+    {_GOAL}
 """  # noqa: S608 - constants only
-CLICK_BY_ID = _CLICK + " WHERE c.click_id = $1"
-CLICK_BY_OLD_ID = _CLICK + " WHERE c.old_click_id = $1 AND m.advertiser_id = $2 ORDER BY c.clicked_at DESC, c.click_id DESC LIMIT 1"
+CLICK_BY_ID = _CLICK + " WHERE c.click_id = $2"
+CLICK_BY_OLD_ID = _CLICK + " WHERE c.old_click_id = $2 AND m.advertiser_id = $3 ORDER BY c.clicked_at DESC, c.click_id DESC LIMIT 1"
 OLD_CLICK = f"""
-    SELECT c.click_id, c.clicked_at, c.link, c.partner, m.id AS campaign, m.advertiser_id AS advertiser,
-        m.attribution_window_days, {NO_FACTS}
-    FROM old_clicks c JOIN campaigns m ON m.id = c.campaign
-    WHERE c.old_click_id = $1 AND m.advertiser_id = $2 ORDER BY c.clicked_at DESC, c.id DESC LIMIT 1
+    SELECT c.click_id, c.clicked_at, c.link, c.partner, m.id AS campaign, m.advertiser_id AS advertiser, {_RULES}, {NO_FACTS}
+    FROM old_clicks c JOIN campaigns m ON m.id = c.campaign {_GOAL}
+    WHERE c.old_click_id = $2 AND m.advertiser_id = $3 ORDER BY c.clicked_at DESC, c.id DESC LIMIT 1
 """  # noqa: S608 - constants only
-COUPON = """
-    SELECT partner_id AS partner, campaign_id AS campaign FROM coupons
-    WHERE advertiser_id = $1 AND upper(code) = upper($2) AND status = 'active'
-      AND coalesce(valid_from, '-infinity') <= $3 AND $3 < coalesce(valid_to, 'infinity')
-    ORDER BY id LIMIT 1
-"""
+COUPON = f"""
+    SELECT k.partner_id AS partner, m.id AS campaign, {_RULES}
+    FROM coupons k JOIN campaigns m ON m.id = k.campaign_id {_GOAL}
+    WHERE k.advertiser_id = $2 AND upper(k.code) = upper($3) AND k.status = 'active'
+      AND coalesce(k.valid_from, '-infinity') <= $4 AND $4 < coalesce(k.valid_to, 'infinity')
+    ORDER BY k.id LIMIT 1
+"""  # noqa: S608 - constants only
+# The customer's last order that somebody earned by, of another number, in a campaign that pays for returning customers.
+EARLIER_ORDER = f"""
+    SELECT c.partner, m.id AS campaign, c.converted_at, {_RULES}
+    FROM conversions c JOIN campaigns m ON m.id = c.campaign {_GOAL}
+    WHERE c.advertiser_id = $2 AND c.customer = $3 AND c.txid <> $4 AND c.converted_at <= $5 AND c.partner IS NOT NULL
+      AND c.status IN ('pending', 'approved') AND m.customer_window_days > 0
+    ORDER BY c.converted_at DESC, c.id DESC LIMIT 1
+"""  # noqa: S608 - constants only
 # A partner's own terms go before all others, a goal's before the campaign's.
 TERMS = """
     SELECT t.id AS terms_id, t.payout_type, coalesce(t.amount_micros, 0) AS amount_micros,
@@ -67,10 +79,12 @@ TERMS = """
 _COLUMNS = [
     *("id", "advertiser_id", "goal", "txid", "postback_id", "status", "converted_at", "received_at", "amount_micros", "currency"),
     *("amount_original", "currency_original", "status_original", "payout_micros", "payout_currency", "terms_id", "attribution"),
-    *("trace", "click_id", "clicked_at", "link", "partner", "campaign", "parameters", *FACTS.split(", ")),
+    *("trace", "click_id", "clicked_at", "link", "partner", "campaign", "parameters", "customer", "event_id", "details"),
+    *FACTS.split(", "),
 ]
+_INSERTED = (*_COLUMNS, "occurrence", "is_repeat")
 INSERT_CONVERSION = f"""
-    INSERT INTO conversions ({", ".join(_COLUMNS)}) VALUES ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 1))})
+    INSERT INTO conversions ({", ".join(_INSERTED)}) VALUES ({", ".join(f"${n}" for n in range(1, len(_INSERTED) + 1))})
     ON CONFLICT (advertiser_id, goal, txid, occurrence) DO NOTHING RETURNING id
 """  # noqa: S608 - constants only
 # The same row, told anew by a report that goes before the one that made it.
@@ -78,17 +92,40 @@ AMEND_CONVERSION = f"""
     UPDATE conversions SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)}, updated_at = now()
     WHERE id = $1
 """  # noqa: S608 - constants only
+# The same row with another amount: its click stays.
+AMEND_AMOUNT = """
+    UPDATE conversions SET postback_id = $2, amount_micros = $3, currency = $4, amount_original = $5, currency_original = $6,
+        payout_micros = $7, payout_currency = $8, terms_id = $9, details = details || $10, customer = coalesce($11, customer),
+        trace = trace || $12, updated_at = now()
+    WHERE id = $1
+"""
+# The same order in the same words, by a report that goes before the one in force.
+TOLD_BY = "UPDATE conversions SET postback_id = $2 WHERE id = $1"
+# `told_at`, `heard_at`, `postback_id`: the place of the report in force in the order of effects.
 EXISTING = """
     SELECT c.id, c.status, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
-        trim(c.payout_currency) AS payout_currency, c.partner, c.advertiser_id, c.converted_at,
+        trim(c.payout_currency) AS payout_currency, c.partner, c.campaign, c.advertiser_id, c.converted_at, c.postback_id, c.occurrence,
+        coalesce(p.happened_at, p.received_at, c.converted_at) AS told_at, coalesce(p.received_at, c.received_at) AS heard_at,
         coalesce(g.duplicate_policy, 'ignore') AS duplicate_policy,
         coalesce(p.unverified, false) AS unverified, p.status AS first_status, p.click_id AS first_click_id
     FROM conversions c LEFT JOIN goals g ON g.campaign_id = c.campaign AND g.slug = c.goal
     LEFT JOIN postbacks p ON p.postback_id = c.postback_id
     WHERE {} FOR UPDATE OF c
 """
-EXISTING_BY_TXID = EXISTING.format("c.advertiser_id = $1 AND c.goal = $2 AND c.txid = $3 AND c.occurrence = 1")
+_ORDER = "c.advertiser_id = $1 AND c.goal = $2 AND c.txid = $3"
+# First a lock, then a look: a joined row is that of before the wait, and may not be the right one any more.
+LOCK_ORDER = "SELECT 1 FROM conversions WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND occurrence = 1 FOR UPDATE"
+EXISTING_BY_TXID = EXISTING.format(_ORDER + " AND c.occurrence = 1")
 EXISTING_BY_ID = EXISTING.format("c.id = $1")
+EXISTING_BY_POSTBACK = EXISTING.format("c.postback_id = $1")
+EXISTING_BY_EVENT = EXISTING.format("c.advertiser_id = $1 AND c.goal = $2 AND c.event_id = $3 ORDER BY c.id LIMIT 1")
+LATEST_OF_ORDER = EXISTING.format(_ORDER + " ORDER BY c.occurrence DESC LIMIT 1")
+# Which of several a shop takes back that names no more than their common number: one of that amount, else the last that earns.
+TAKEN_BACK_OF_ORDER = EXISTING.format(
+    _ORDER + " AND c.status IN ('pending', 'approved') ORDER BY (c.amount_micros = $4) DESC, c.occurrence DESC LIMIT 1"
+)
+POLICY = "SELECT duplicate_policy FROM goals WHERE campaign_id = $1 AND slug = $2"
+LOCK_EVENT = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 SHARE = """
     INSERT INTO conversion_shares (conversion_id, partner_id, amount_micros, currency, terms_id, plan_version)
     VALUES ($1, $2, $3, $4, $5, $6)
@@ -101,7 +138,10 @@ LEDGER = """
     FROM unnest($8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::text[]) AS r(account, partner, status, amount, currency)
 """
 SET_STATUS = "UPDATE conversions SET status = $2, updated_at = now() WHERE id = $1"
-LONGEST_WINDOW = "SELECT coalesce(max(attribution_window_days), 30) FROM campaigns WHERE advertiser_id = $1"
+LONGEST_WINDOW = """
+    SELECT coalesce(max(greatest(m.attribution_window_days, g.attribution_window_days)), 30)
+    FROM campaigns m LEFT JOIN goals g ON g.campaign_id = m.id WHERE m.advertiser_id = $1
+"""
 PARKED = "SELECT count(*) AS parked FROM postbacks WHERE outcome = 'parked'"
 TO_TRY = """
     SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1 AND advertiser_id IS NOT NULL ORDER BY next_try_at LIMIT $2
@@ -135,7 +175,7 @@ CONVERSIONS = f"""
         l.slug AS link, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
         trim(c.payout_currency) AS payout_currency, c.converted_at, c.received_at, c.clicked_at, c.attribution, c.trace,
         c.postback_id, c.amount_original, c.currency_original, c.status_original, c.parameters, c.source, c.source_id,
-        c.created_at, c.updated_at, {CLICK_FACTS}
+        c.created_at, c.updated_at, c.customer, c.event_id, c.details, c.is_repeat, {CLICK_FACTS}
     FROM conversions c JOIN advertisers a ON a.id = c.advertiser_id LEFT JOIN partners p ON p.id = c.partner
     LEFT JOIN campaigns m ON m.id = c.campaign LEFT JOIN links l ON l.id = c.link
 """  # noqa: S608 - constants only
@@ -147,6 +187,8 @@ CONVERSION_FILTERS = {
     "partner": "p.slug",
     "campaign": "m.slug",
     "link": "l.slug",
+    "customer": "c.customer",
+    "event_id": "c.event_id",
     "source": "c.source",
     "source_id": "c.source_id",
 }

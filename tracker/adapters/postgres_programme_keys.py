@@ -1,10 +1,15 @@
-"""API keys and postback tokens in PostgreSQL. Only their SHA-256 is stored; every change writes its row of `events`."""
+"""API keys, postback tokens and signing secrets in PostgreSQL; every change writes its row of `events`.
+
+Of keys and tokens only their SHA-256 is stored. A signing secret has to be known to be checked with; nothing ever shows it again.
+"""
 
 import secrets
 
 from tracker.adapters import postgres_programme_sql as sql
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_programme import ID, UNSTORABLE, Values, digest, made_token, reference
+from tracker.domain.postback import Advertiser, advertiser_of
+from tracker.domain.signatures import SIGNING_KINDS, SigningKind, secret_name
 from tracker.errors import Conflict, NotFound, RejectedInput
 from tracker.programme import ADVERTISER
 
@@ -12,6 +17,7 @@ ROLES = ("admin", "operator", "viewer", "advertiser")
 PREFIX_LENGTH = 8  # characters of a key that lists show
 NAME_MAX = 255
 SLOTS = (1, 2)  # an advertiser has at most two tokens at a time: the one in use, and the one it moves to
+SECRET_MIN, SECRET_MAX = 8, 255  # characters of a shop's own signing secret
 
 
 class Keys:
@@ -106,10 +112,95 @@ class PostbackTokens:
         return await self._database.transaction(work)
 
 
-async def _locked_advertiser(connection: Connection, slug: str) -> int:
+class SigningSecrets:
+    """What an advertiser's reports are signed with, by kind: `hmac` (ours) or the shop's own. Two of a kind at most, any may sign."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, slug: str, kind: str, secret: str | None, actor: str) -> Values:
+        """A secret beside those there are. One of the kind `hmac` is made here: `signing_secret`, shown this once; others are given.
+
+        Conflict `two_secrets` when there are two already. RejectedInput `invalid_kind` or `invalid_secret`.
+        """
+        which = _signing_kind(kind)
+        made = secret is None and which == "hmac"
+        kept = f"hs_{secrets.token_hex(20)}" if made else _shops_secret(which, secret)
+
+        async def work(connection: Connection) -> Values:
+            number = await _locked_advertiser(connection, slug)
+            taken = {row["slot"] for row in await connection.fetch(sql.SIGNING_OF, number) if row["kind"] == which}
+            slot = next((slot for slot in SLOTS if slot not in taken), None)
+            if slot is None:
+                raise Conflict(
+                    "two_secrets", f"{slug} has two active secrets of the kind {which}; revoke the one in slot 1 or 2 first", field="slot"
+                )
+            await connection.execute(sql.SIGNING_INSERT, number, which, digest(secret_name(which, slug, slot)), kept, slot)
+            shown = await _secrets_changed(connection, number, slug, actor, "add-signing-secret", which, slot)
+            return shown | ({"signing_secret": kept} if made else {})
+
+        return await self._database.transaction(work)
+
+    async def revoke(self, slug: str, kind: str, slot: int, actor: str) -> Values:
+        """End the secret of a kind in `slot` and forget it; it stops working within 2 seconds. NotFound `unknown_secret`."""
+        which = _signing_kind(kind)
+
+        async def work(connection: Connection) -> Values:
+            number = await _locked_advertiser(connection, slug)
+            if not await connection.fetchval(sql.SIGNING_DELETE, number, which, slot):
+                raise NotFound("unknown_secret", f"{slug} has no secret of the kind {which} in slot {slot}", field="slot")
+            return await _secrets_changed(connection, number, slug, actor, "revoke-signing-secret", which, slot)
+
+        return await self._database.transaction(work)
+
+    async def listed(self, slug: str, *, advertiser_id: int | None = None) -> Values:
+        """`{"advertiser", "secrets": [{"kind", "slot", "created_at"}]}`. NotFound also when it is not the advertiser `advertiser_id`."""
+        async with self._database.connection() as connection:
+            number = await _advertiser(connection, slug)
+            if advertiser_id not in (None, number):
+                raise _unknown_advertiser(slug)
+            return {"advertiser": slug, "secrets": [dict(row) for row in await connection.fetch(sql.SIGNING_OF, number)]}
+
+    async def find(self, kind: SigningKind, slug: str) -> tuple[Advertiser, tuple[str, ...]] | None:
+        """An advertiser with its secrets of a kind; None when there are none."""
+        names = [digest(secret_name(kind, slug, slot)) for slot in SLOTS]
+        rows = await self._database.fetch(sql.SIGNING_BY_NAME, names, kind)
+        if not rows:
+            return None
+        owner = advertiser_of(rows[0]["advertiser_id"], rows[0]["slug"], rows[0]["currency"], rows[0]["settings"])
+        return owner, tuple(row["secret"] for row in rows)
+
+
+def _signing_kind(kind: str) -> SigningKind:
+    if kind not in SIGNING_KINDS:
+        raise RejectedInput("invalid_kind", f"kind must be one of {', '.join(SIGNING_KINDS)}", field="kind")
+    return kind
+
+
+def _shops_secret(kind: SigningKind, secret: str | None) -> str:
+    if kind == "hmac":
+        raise RejectedInput("invalid_secret", "a secret of the kind hmac is made here; send none", field="secret")
+    if secret is None or not SECRET_MIN <= len(secret) <= SECRET_MAX or not secret.isprintable() or secret != secret.strip():
+        raise RejectedInput(
+            "invalid_secret",
+            f"secret must be the shop's own, {SECRET_MIN} to {SECRET_MAX} printable characters without blanks around them",
+            field="secret",
+        )
+    return secret
+
+
+def _unknown_advertiser(slug: str) -> NotFound:
+    return NotFound("unknown_advertiser", f"there is no advertiser {slug[:80]!r}", field="advertiser")
+
+
+async def _advertiser(connection: Connection, slug: str) -> int:
     if UNSTORABLE.search(slug):
-        raise NotFound("unknown_advertiser", f"there is no advertiser {slug[:80]!r}", field="advertiser")
-    number = int((await reference(connection, "advertiser", slug))["id"])
+        raise _unknown_advertiser(slug)
+    return int((await reference(connection, "advertiser", slug))["id"])
+
+
+async def _locked_advertiser(connection: Connection, slug: str) -> int:
+    number = await _advertiser(connection, slug)
     await connection.execute(sql.lock(ADVERTISER), number)
     return number
 
@@ -118,5 +209,13 @@ async def _changed(connection: Connection, number: int, slug: str, actor: str, a
     """`{"advertiser", "slot", "tokens": [{"slot", "created_at"}]}`, as it is now; also the audit trail's row."""
     tokens = [dict(row) for row in await connection.fetch(sql.TOKENS_OF, number)]
     shown = {"advertiser": slug, "slot": slot, "tokens": tokens}
+    await connection.execute(sql.EVENT, actor, action, "advertiser", slug, "", None, shown)
+    return shown
+
+
+async def _secrets_changed(connection: Connection, number: int, slug: str, actor: str, action: str, kind: str, slot: int) -> Values:
+    """`{"advertiser", "kind", "slot", "secrets": [{"kind", "slot", "created_at"}]}`, as it is now; also the audit trail's row."""
+    left = [dict(row) for row in await connection.fetch(sql.SIGNING_OF, number)]
+    shown = {"advertiser": slug, "kind": kind, "slot": slot, "secrets": left}
     await connection.execute(sql.EVENT, actor, action, "advertiser", slug, "", None, shown)
     return shown

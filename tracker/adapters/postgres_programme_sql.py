@@ -57,7 +57,10 @@ VIEWS = {
     "campaigns": View(
         (
             *("t.id", "t.slug", "a.slug AS advertiser"),
-            *_own("name status destination_url fallback_url click_id_param attribution_window_days starts_at expires_at"),
+            *_own(
+                "name status destination_url fallback_url click_id_param attribution_window_days attribution_model coupon_first "
+                "min_conversion_seconds max_conversion_seconds customer_window_days starts_at expires_at"
+            ),
             *("t.rules", *TERMS_COLUMNS),
         ),
         "campaigns t JOIN advertisers a ON a.id = t.advertiser_id" + TERMS_NOW.format(campaign="t.id", goal="NULL"),
@@ -89,7 +92,7 @@ VIEWS = {
         {"status": "t.status", "partner": "p.slug", "campaign": "c.slug", "code": "t.code"},
     ),
     "goals": View(
-        (*_own("id slug name"), "c.slug AS campaign", "t.duplicate_policy", *TERMS_COLUMNS),
+        (*_own("id slug name"), "c.slug AS campaign", "t.attribution_window_days", "t.duplicate_policy", *TERMS_COLUMNS),
         "goals t JOIN campaigns c ON c.id = t.campaign_id" + TERMS_NOW.format(campaign="t.campaign_id", goal="t.id"),
         {"campaign": "c.slug"},
     ),
@@ -122,6 +125,20 @@ TOKENS_OF = """
 SLOT_REVOKE = """
     UPDATE postback_tokens SET revoked_at = now() WHERE advertiser_id = $1 AND kind = 'token' AND slot = $2 AND revoked_at IS NULL
     RETURNING 1
+"""
+SIGNING_OF = """
+    SELECT kind, slot, created_at FROM postback_tokens WHERE advertiser_id = $1 AND secret IS NOT NULL AND revoked_at IS NULL
+    ORDER BY kind, slot
+"""
+SIGNING_INSERT = """
+    INSERT INTO postback_tokens (advertiser_id, kind, token_hash, secret, slot) VALUES ($1, $2, $3, $4, $5)
+"""
+# The audit trail says who ended it and when; the secret itself is gone.
+SIGNING_DELETE = "DELETE FROM postback_tokens WHERE advertiser_id = $1 AND kind = $2 AND slot = $3 AND secret IS NOT NULL RETURNING 1"
+SIGNING_BY_NAME = """
+    SELECT t.advertiser_id, a.slug, trim(a.currency) AS currency, a.settings, t.secret
+    FROM postback_tokens t JOIN advertisers a ON a.id = t.advertiser_id
+    WHERE t.token_hash = ANY($1::bytea[]) AND t.kind = $2 AND t.secret IS NOT NULL AND t.revoked_at IS NULL ORDER BY t.slot
 """
 CLOSE_TERMS = """
     UPDATE terms SET effective_to = $3 WHERE campaign_id = $1 AND goal_id IS NOT DISTINCT FROM $2 AND partner_id IS NULL

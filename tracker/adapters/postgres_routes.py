@@ -72,7 +72,7 @@ HOSTS = """SELECT id, host, kind, platform, fallback_url, forward_to, state, adv
     coalesce(source, '') AS source, revision FROM tracking_hosts"""
 OLD_IDS = """SELECT id, source, kind, source_id, partner_id, campaign_id, link_id, creative, revision FROM old_ids
     WHERE status = 'active'"""
-TOKENS = """SELECT t.id, t.advertiser_id, t.kind, t.token_hash, a.currency, a.slug, a.status, t.slot, a.settings::text,
+TOKENS = """SELECT t.id, t.advertiser_id, t.kind, t.token_hash, a.currency, a.slug, a.status, t.slot, a.settings::text, t.secret,
     t.revision + a.revision AS revision FROM postback_tokens t JOIN advertisers a ON a.id = t.advertiser_id
     WHERE t.revoked_at IS NULL"""
 
@@ -110,7 +110,7 @@ def _host(r: Sequence[Any]) -> Route:
 def _token(r: Sequence[Any]) -> Route:
     return TokenRoute(
         token_id=r[0], advertiser_id=r[1], kind=r[2], token_hash=r[3], currency=r[4], advertiser_slug=r[5],
-        advertiser_status=r[6], slot=r[7], settings=_object(r[8]), revision=r[9],
+        advertiser_status=r[6], slot=r[7], settings=_object(r[8]), secret=r[9], revision=r[10],
     )  # fmt: skip
 
 

@@ -13,13 +13,14 @@ from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
-from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens
+from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens, SigningSecrets
 from tracker.api import conversions as conversion_routes
-from tracker.api import explain, orphans, postbacks, reports, system, things
+from tracker.api import explain, orphans, postbacks, reports, system, things, webhooks
 from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
 from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
+from tracker.api.reporters import Reporters
 from tracker.api.tokens import Tokens
 from tracker.journals import conversion_journal
 from tracker.orphans import Orphans
@@ -42,8 +43,10 @@ def create(settings: Settings) -> FastAPI:
     keys, conversions = Keys(database), Conversions(database)
     breaker = Breaker()
     intake = Intake(partial(postgres_conversions.receive, database), breaker, conversion_journal(settings))
-    tokens = Tokens(RouteTable(settings.directory.routes), conversions, breaker)
+    secrets = SigningSecrets(database)
+    tokens = Tokens(RouteTable(settings.directory.routes), conversions, secrets, breaker)
     metrics = Metrics(intake)
+    reporters = Reporters(tokens, metrics, settings.trusted_proxies)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,9 +61,10 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.database = database
     handle_errors(app)
-    desk = postbacks.Desk(tokens, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database))
+    desk = postbacks.Desk(tokens, reporters, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database))
     app.include_router(postbacks.routes(desk))
-    app.include_router(things.routes(programme, keys, PostbackTokens(database)))
+    app.include_router(webhooks.routes(desk, breaker))
+    app.include_router(things.routes(programme, keys, PostbackTokens(database), secrets))
     app.include_router(conversion_routes.routes(conversions))
     app.include_router(reports.routes(database, settings))
     app.include_router(explain.routes(settings))

@@ -16,7 +16,8 @@ from tracker.errors import StoreUnavailable
 from tracker.metrics import ConversionMetrics
 
 PARKED_TTL_S = 5.0  # the count of parked postbacks is a query
-OUTCOMES = ("attributed", "duplicate", "orphan", "parked", "rejected", "conflict", "journaled", "unavailable")
+REFUSALS = ("bad_token", "bad_signature", "ip_not_allowed", "bad_payload")
+OUTCOMES = ("attributed", "duplicate", "orphan", "parked", "rejected", "conflict", "ignored", "journaled", "unavailable")
 
 
 class Metrics:
@@ -25,12 +26,17 @@ class Metrics:
     def __init__(self, intake: Intake) -> None:
         self.registry = CollectorRegistry()
         self.postbacks = Counter("turnout_postbacks", "Postbacks answered, by outcome", ["outcome"], registry=self.registry)
+        self.refusals = Counter(
+            "turnout_postback_refusals", "Postbacks and webhooks refused before they were read", ["reason"], registry=self.registry
+        )
         self._conversions = ConversionMetrics(self.registry)
         self._parked = Gauge("turnout_conversions_parked", "Postbacks that wait for their click", registry=self.registry)
         self._parked_until = 0.0
         self.registry.register(_Journal(intake))
         for outcome in OUTCOMES:
             self.postbacks.labels(outcome)
+        for reason in REFUSALS:
+            self.refusals.labels(reason)
 
     def decided(self, postback: Postback, verdict: Verdict) -> None:
         """Count a postback that was decided."""

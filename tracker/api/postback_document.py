@@ -30,7 +30,8 @@ ANSWERS = (
     {202: {"description": "Kept: nobody knows the click id yet, or the database is not there"}}
     | CHANGING
     | refusals(
-        _401="The token is missing or wrong",
+        _401="The token or signature is missing, wrong or too old",
+        _403="The advertiser takes no reports from this address",
         _415="The body is neither JSON nor a form",
         _422="A parameter is not acceptable; `code` and `field` say which",
         _503="Neither database nor journal nor Redis take it: to be sent again",

@@ -3,25 +3,27 @@
 import base64
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
-from tracker.adapters.postgres_conversions import new_id
 from tracker.adapters.postgres_conversions_read import Conversions
-from tracker.api.answers import answer, problem
+from tracker.adapters.postgres_deals import new_id
+from tracker.api.answers import answer, problem, problem_of
 from tracker.api.clients import client_address, kept_address
 from tracker.api.intake import Intake
 from tracker.api.metrics import Metrics
-from tracker.api.parameters import read_parameters
+from tracker.api.parameters import Sent, read_sent
 from tracker.api.postback_document import ANSWERS, GIF_ANSWER, STATUS_ANSWERS, described, query, with_body
+from tracker.api.reporters import Reporter, Reporters
 from tracker.api.tokens import Tokens
 from tracker.domain import postback as postbacks
-from tracker.domain.postback import Advertiser, InvalidPostback, Postback, Verdict
-from tracker.errors import NotFound, RejectedInput, StoreUnavailable, Unauthorized
+from tracker.domain.postback import Advertiser, InvalidPostback, Postback, Source, Verdict
+from tracker.errors import NotFound, RejectedInput, StoreUnavailable
 from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Desk:
     """What the routes need. `refused` keeps a postback that was not acceptable."""
 
     tokens: Tokens
+    reporters: Reporters
     conversions: Conversions
     metrics: Metrics
     settings: Settings
@@ -55,13 +58,8 @@ def routes(desk: Desk) -> APIRouter:
         take it back, their amount is not looked at); what could not be followed is said in `reason`. The store's own
         report replaces what only a pixel said, and one that can be attributed replaces an orphan.
         """
-        postback_id, received_at = new_id(), datetime.now(UTC)  # before any I/O: our own retry can never count twice
         try:
-            parameters = await read_parameters(request)
-            if "sig" in parameters and "token" not in parameters:
-                raise Unauthorized("bad_signature", "the signature is wrong; signed postbacks are not set up, send the token", field="sig")
-            advertiser = await desk.tokens.advertiser(parameters.get("token", ""), "token")
-            return await _take(desk, request, parameters, advertiser, postback_id=postback_id, received_at=received_at)
+            return await _receive(desk, request)
         except StoreUnavailable:
             desk.metrics.postbacks.labels("unavailable").inc()
             raise
@@ -99,17 +97,72 @@ def _gif() -> Response:
     return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
 
-async def _take(
-    desk: Desk, request: Request, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime
+def _address(desk: Desk, request: Request) -> str:
+    return kept_address(client_address(request, desk.settings.trusted_proxies), desk.settings.ip_mode)
+
+
+async def _receive(desk: Desk, request: Request) -> Response:
+    postback_id, received_at = new_id(), datetime.now(UTC)  # before any I/O: our own retry can never count twice
+    sent, ip = await read_sent(request), _address(desk, request)
+    reporter = await desk.reporters.of_postback(request, request.url.query.encode("latin-1", "replace"), sent.body, sent.parameters)
+    if reporter.is_signed and request.method == "POST":
+        sent = dataclasses.replace(sent, query={})  # what stands beside a signed body is not signed
+    if sent.reports is not None:
+        return await _report_each(desk, sent, reporter, received_at=received_at, ip=ip)
+    postback_id = reporter.postback_id or postback_id
+    return await report(desk, sent.parameters, reporter.advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+
+
+async def report(
+    desk: Desk,
+    parameters: Mapping[str, str],
+    advertiser: Advertiser,
+    *,
+    postback_id: UUID,
+    received_at: datetime,
+    ip: str,
+    source: Source = "postback",
 ) -> Response:
-    ip = kept_address(client_address(request, desk.settings.trusted_proxies), desk.settings.ip_mode)
+    """Read one report, decide on it, and answer. RejectedInput when it cannot be read: it is kept as refused then."""
     try:
-        postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+        postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source=source, ip=ip)
     except InvalidPostback as exc:
-        refusal = Refusal(postback_id, received_at, "postback", ip, str(exc))
-        await _keep_refused(desk, parameters, advertiser, refusal)
+        await _keep_refused(desk, parameters, advertiser, Refusal(postback_id, received_at, source, ip, str(exc)))
         raise RejectedInput(exc.code, str(exc), field=exc.field) from exc
     return _told(await _decide(desk, postback))
+
+
+async def _report_each(desk: Desk, sent: Sent, reporter: Reporter, *, received_at: datetime, ip: str) -> Response:
+    """One after the other, so that what a list says later of an order comes later. 207 when there is a refusal among the answers."""
+    answers = [
+        await _report_one(desk, stated, sent, reporter.advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+        for stated, postback_id in _numbered(sent.reports or [], reporter)
+    ]
+    results = [{"http_status": found.status_code} | orjson.loads(found.body) for found in answers]
+    return answer({"results": results}, 200 if all(found.status_code < 300 for found in answers) else 207)
+
+
+def _numbered(reports: list[dict[str, str] | None], reporter: Reporter) -> list[tuple[dict[str, str] | None, UUID]]:
+    return [(stated, reporter.item_id(number) or new_id()) for number, stated in enumerate(reports)]
+
+
+async def _report_one(
+    desk: Desk, stated: dict[str, str] | None, sent: Sent, advertiser: Advertiser, *, postback_id: UUID, received_at: datetime, ip: str
+) -> Response:
+    try:
+        return await report(desk, sent.query | _object(stated), advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+    except StoreUnavailable as exc:
+        desk.metrics.postbacks.labels("unavailable").inc()
+        return problem_of(exc)
+    except RejectedInput as exc:
+        desk.metrics.postbacks.labels("rejected").inc()
+        return problem_of(exc)
+
+
+def _object(stated: dict[str, str] | None) -> dict[str, str]:
+    if stated is None:
+        raise RejectedInput("invalid_json", "a report must be a JSON object")
+    return stated
 
 
 async def _decide(desk: Desk, postback: Postback) -> Verdict:
@@ -123,9 +176,9 @@ async def _decide(desk: Desk, postback: Postback) -> Verdict:
 
 async def _pixel(desk: Desk, request: Request) -> None:
     postback_id, received_at = new_id(), datetime.now(UTC)
-    ip = kept_address(client_address(request, desk.settings.trusted_proxies), desk.settings.ip_mode)
+    ip = _address(desk, request)
     try:
-        parameters = await read_parameters(request)
+        parameters = (await read_sent(request)).parameters
         secret = parameters.get("pixel_key") or parameters.get("token", "")
         advertiser = await desk.tokens.advertiser(secret, "pixel")
         await _decide(desk, await _read_pixel(desk, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip))
@@ -153,12 +206,12 @@ class Refusal:
 
     postback_id: UUID
     received_at: datetime
-    source: postbacks.Source
+    source: Source
     ip: str
     reason: str
 
 
-async def _keep_refused(desk: Desk, parameters: dict[str, str], advertiser: Advertiser, refusal: Refusal) -> None:
+async def _keep_refused(desk: Desk, parameters: Mapping[str, str], advertiser: Advertiser, refusal: Refusal) -> None:
     said = {name: postbacks.storable(parameters.get(name, ""))[:255] for name in ("txid", "click_id", "amount", "currency", "status")}
     kept = {
         postbacks.storable(name): postbacks.storable(value)

@@ -1,11 +1,12 @@
 """Advertisers, campaigns, partners, links, aliases, coupons, goals, tracking hosts, and API keys: create, list, show, change."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fastapi import APIRouter, Path, Request, Response
 
 from tracker.adapters.postgres_programme import Programme
-from tracker.adapters.postgres_programme_keys import ROLES, Keys, PostbackTokens
+from tracker.adapters.postgres_programme_keys import ROLES, Keys, PostbackTokens, SigningSecrets
 from tracker.api.answers import answer, paging, read_json
 from tracker.api.document import (
     CAMPAIGN_PARAMETER,
@@ -17,16 +18,18 @@ from tracker.api.document import (
     body_of_thing,
     one_or_many,
 )
+from tracker.domain.signatures import SIGNING_KINDS
 from tracker.errors import RejectedInput
 from tracker.programme import COUPON, GOAL, LINK, LINKS_MAX, THINGS, Thing
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(programme: Programme, keys: Keys, tokens: PostbackTokens) -> APIRouter:
+def routes(programme: Programme, keys: Keys, tokens: PostbackTokens, secrets: SigningSecrets) -> APIRouter:
     """Routes of all things of the programme."""
     router = APIRouter(prefix="/api/v1", responses=REFUSALS)
     _add_tokens(router, tokens)
+    _add_secrets(router, secrets)
     for thing in THINGS.values():
         _add(router, programme, thing)
     _add_keys(router, keys)
@@ -83,11 +86,50 @@ def _add_tokens(router: APIRouter, tokens: PostbackTokens) -> None:
     @router.post("/advertisers/{slug}/revoke-token", tags=["advertisers"], openapi_extra=slot_of, responses=CHANGING)
     async def revoke_token(request: Request, slug: str = named) -> Response:
         """End the postback token in a slot, within 2 seconds; never the last one."""
+        return answer(await tokens.revoke(slug, _slot(await read_json(request)), request.state.actor.name))
+
+
+def _slot(body: Any) -> int:
+    slot = body.get("slot") if isinstance(body, dict) else None
+    if not isinstance(slot, int) or isinstance(slot, bool) or slot not in (1, 2):
+        raise RejectedInput("invalid_slot", 'send {"slot":1} or {"slot":2}', field="slot")
+    return slot
+
+
+def _add_secrets(router: APIRouter, secrets: SigningSecrets) -> None:
+    named = Path(examples=["shop"])
+    path, tags = "/advertisers/{slug}/signing-secrets", ["advertisers"]
+    kind: dict[str, Any] = {"type": "string", "enum": list(SIGNING_KINDS)}
+    own = {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "the shop's own; none for the kind hmac, which is made here"}
+    new = body_of({"kind": kind, "secret": own}, ["kind"], example={"kind": "hmac"})
+    gone = body_of({"kind": kind, "slot": {"type": "integer", "enum": [1, 2]}}, ["kind", "slot"], example={"kind": "hmac", "slot": 1})
+
+    @router.get(path, tags=[*tags])
+    async def list_signing_secrets(request: Request, slug: str = named) -> Response:
+        """Kinds, slots and ages of the secrets that reports are signed with; never the secrets."""
+        return answer(await secrets.listed(slug, advertiser_id=request.state.actor.advertiser_id))
+
+    @router.post(path, status_code=201, tags=[*tags], openapi_extra=new, responses=CHANGING)
+    async def add_signing_secret(request: Request, slug: str = named) -> Response:
+        """A secret beside those of its kind, at most two. One of the kind hmac is `signing_secret`, shown this once."""
         body = await read_json(request)
-        slot = body.get("slot") if isinstance(body, dict) else None
-        if slot not in (1, 2) or not isinstance(slot, int) or isinstance(slot, bool):
-            raise RejectedInput("invalid_slot", 'send {"slot":1} or {"slot":2}', field="slot")
-        return answer(await tokens.revoke(slug, slot, request.state.actor.name))
+        given, secret = _text_of(body, "kind"), body.get("secret")
+        if not isinstance(secret, str | None):
+            raise RejectedInput("invalid_secret", "secret must be text", field="secret")
+        return answer(await secrets.add(slug, given, secret, request.state.actor.name), 201)
+
+    @router.post(f"{path}/revoke", tags=[*tags], openapi_extra=gone, responses=CHANGING)
+    async def revoke_signing_secret(request: Request, slug: str = named) -> Response:
+        """End the secret of a kind in a slot, within 2 seconds, and forget it."""
+        body = await read_json(request)
+        return answer(await secrets.revoke(slug, _text_of(body, "kind"), _slot(body), request.state.actor.name))
+
+
+def _text_of(body: Any, name: str) -> str:
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, str):
+        raise RejectedInput(f"invalid_{name}", f'send a JSON object with "{name}"', field=name)
+    return value
 
 
 def _add_keys(router: APIRouter, keys: Keys) -> None:

@@ -1,6 +1,7 @@
 """`turnout advertiser|campaign|… add|list|show|edit`, made from the descriptions in `tracker.programme`."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ def add_to(app: typer.Typer) -> dict[str, typer.Typer]:
         group.command("show", help=f"Show one {thing.name}.")(_showing(thing))
     groups["advertiser"].command("rotate-token")(rotate_token)
     groups["advertiser"].command("revoke-token")(revoke_token)
+    groups["advertiser"].command("signing-secret")(signing_secret)
+    groups["advertiser"].command("revoke-signing-secret")(revoke_signing_secret)
     return groups
 
 
@@ -52,6 +55,44 @@ def revoke_token(slug: Slug, slot: Annotated[int, typer.Option(min=1, max=2)], j
         show.as_json(left)
     else:
         typer.echo(f"token {slot} of {slug} is revoked")
+
+
+Kind = Annotated[str, typer.Option(metavar="KIND", help="hmac, shopify, woocommerce or stripe")]
+
+
+def signing_secret(slug: Slug, kind: Kind, json: Json = False) -> None:
+    """Add what reports are signed with: a secret made here (hmac), shown this once, or the shop's own, read from stdin."""
+    secret = None if kind == "hmac" else _read_secret(kind)
+    made = run.with_database(lambda database, _: _secrets(database).add(slug, kind, secret, run.ACTOR))
+    if json:
+        show.as_json(made)
+        return
+    typer.echo(made.get("signing_secret") or f"secret {made['slot']} of the kind {kind} of {slug} is set")
+    others = [other["slot"] for other in made["secrets"] if other["kind"] == kind and other["slot"] != made["slot"]]
+    if others:
+        typer.echo(f"when the store uses it: turnout advertiser revoke-signing-secret {slug} --kind {kind} --slot {others[0]}", err=True)
+
+
+def revoke_signing_secret(slug: Slug, kind: Kind, slot: Annotated[int, typer.Option(min=1, max=2)], json: Json = False) -> None:
+    """End the secret of a kind in a slot, within 2 seconds, and forget it."""
+    left = run.with_database(lambda database, _: _secrets(database).revoke(slug, kind, slot, run.ACTOR))
+    if json:
+        show.as_json(left)
+    else:
+        typer.echo(f"secret {slot} of the kind {kind} of {slug} is revoked")
+
+
+def _read_secret(kind: str) -> str:
+    """From a prompt that hides it, or the first line of stdin; never from the command line, which others can see."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(f"secret of {kind}", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _secrets(database: Any) -> Any:
+    from tracker.adapters.postgres_programme_keys import SigningSecrets
+
+    return SigningSecrets(database)
 
 
 def _tokens(database: Any) -> Any:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 # Stores send whole seconds, and their clocks differ from ours: a sale this little before its click is still after it.
 CLOCK_SKEW = timedelta(minutes=5)
 FIRST_RETRY = timedelta(seconds=1)
-LAST_RETRY = timedelta(hours=1)
+LAST_RETRY = timedelta(days=1)  # a click that comes late wakes its postback: this is for the rest
 
 # action → (status before, status after). Anything else is refused; nothing ever comes back from rejected or reversed.
 LIFECYCLE = {
@@ -77,5 +77,5 @@ def ledger_moves(before: str, after: str, amount_micros: int) -> list[tuple[str,
 
 
 def retry_after(tries: int) -> timedelta:
-    """Pause before try number `tries` + 1 of a parked postback: 1 s, doubled each time, at most 1 hour."""
-    return min(FIRST_RETRY * (1 << min(max(tries, 0), 12)), LAST_RETRY)
+    """Pause before try number `tries` + 1 of a parked postback: 1 s, doubled each time, at most 1 day."""
+    return min(FIRST_RETRY * (1 << min(max(tries, 0), 17)), LAST_RETRY)

@@ -2,27 +2,32 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from tracker.domain import click_id, money
+from tracker.domain import click_id
+from tracker.domain.amounts import micros_of
+from tracker.domain.order_details import InvalidDetail, read_details
+from tracker.domain.postback_settings import AS_IS, PostbackSettings, of_settings, renamed
 
-Source = Literal["postback", "pixel", "old"]
+Source = Literal["postback", "pixel", "webhook", "old"]
 Outcome = Literal["attributed", "orphan", "parked", "rejected", "duplicate", "conflict"]
 STATUSES = ("approved", "pending", "rejected", "reversed")
-SECRETS = frozenset(("token", "sig", "pixel_key"))  # never kept
+SECRETS = frozenset(("token", "sig", "pixel_key", "cookie"))  # never kept
+KEPT_ELSEWHERE = frozenset(("items",))
 TXID_MAX = 255
 CLICK_ID_MAX = 255
 GOAL_MAX = 64
 COUPON_MAX = 255
+CUSTOMER_MAX = 255
+EVENT_ID_MAX = 255
 PARAMETERS_MAX = 100  # further ones are dropped
 VALUE_MAX = 1024  # longer values of unknown parameters are cut
 FUTURE_MAX = timedelta(days=1)  # a store's clock may be wrong, but not by more
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_AMOUNT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _BAD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -45,11 +50,13 @@ class Advertiser:
     slug: str
     currency: str
     pixel_status: str = "pending"
+    settings: PostbackSettings = AS_IS
 
 
 def advertiser_of(advertiser_id: int, slug: str, currency: str, settings: Mapping[str, Any]) -> Advertiser:
     """An advertiser with what its settings say of postbacks."""
-    return Advertiser(advertiser_id, slug, currency, "approved" if settings.get("pixel_status") == "approved" else "pending")
+    pixel_status = "approved" if settings.get("pixel_status") == "approved" else "pending"
+    return Advertiser(advertiser_id, slug, currency, pixel_status, of_settings(settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,15 @@ class Postback:
     unverified: bool = False
     tries: int = 0
     parked_until: datetime | None = None
+    customer: str | None = None
+    event_id: str | None = None
+    visits: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[datetime, datetime, UUID]:
+        """Reports of one order take effect in this order, however they came here."""
+        return self.converted_at, self.received_at, self.postback_id
 
     @property
     def converted_at(self) -> datetime:
@@ -85,7 +101,8 @@ class Postback:
     @property
     def is_keyed_by_click(self) -> bool:
         """Whether the store sent no txid, so that `txid` was made from the click id."""
-        return bool(self.click_id) and self.txid == click_key(self.click_id or "") and not self.parameters.get("txid", "").strip()
+        key = self.click_id or next(iter(self.visits), "")
+        return bool(key) and self.txid == click_key(key) and not self.parameters.get("txid", "").strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,45 +132,59 @@ def read(
     received_at: datetime,
     source: Source = "postback",
     ip: str = "",
+    visits: Sequence[str] = (),
 ) -> Postback:
-    """Check and read a postback's parameters.
+    """Check and read a postback's parameters, named and written as the advertiser's settings say.
 
     Without a txid the click id is the key (`click_key`), so one click can make one such conversion a goal. From a
-    pixel, whose key anybody can read, the status is the advertiser's `pixel_status` whatever it says.
+    pixel, whose key anybody can read, the status is the advertiser's `pixel_status` whatever it says. `visits`: ids of
+    clicks that the visitor's cookie names, checked by the caller.
 
     Raises:
         InvalidPostback: names the parameter; the text is safe to show.
     """
+    parameters, settings = renamed(parameters, advertiser.settings), advertiser.settings
     click = _click_id(parameters.get("click_id", ""))
     coupon = _text("coupon", parameters.get("coupon", ""), COUPON_MAX)
-    if not click and not coupon:
-        raise InvalidPostback("click_id", "click_id or coupon is required")
+    customer = _text("customer", parameters.get("customer", ""), CUSTOMER_MAX)
+    if not (click or coupon or customer or visits):
+        raise InvalidPostback("click_id", "click_id or coupon is required, or a customer who bought before")
     txid = _text("txid", parameters.get("txid", ""), TXID_MAX)
-    if not txid and not click:
-        raise InvalidPostback("txid", "txid is required with a coupon")
+    key = click or next(iter(visits), "")
+    if not txid and not key:
+        raise InvalidPostback("txid", "txid is required with a coupon or a customer")
     amount = parameters.get("amount", "").strip()
-    currency = parameters.get("currency", "").strip()
+    said_currency = parameters.get("currency", "").strip()
+    currency = _currency(said_currency) or advertiser.currency
     status = parameters.get("status", "").strip()
     pixel = source == "pixel"
+    try:
+        details = read_details(parameters, settings.amount_format, currency)
+    except InvalidDetail as exc:
+        raise InvalidPostback(exc.field, str(exc)) from None
     return Postback(
         postback_id=postback_id,
         received_at=received_at,
         source=source,
         advertiser_id=advertiser.advertiser_id,
-        txid=txid or click_key(click),
+        txid=txid or click_key(key),
         goal=_text("goal", parameters.get("goal", ""), GOAL_MAX) or "sale",
         click_id=click or None,
         coupon=coupon or None,
-        amount_micros=_amount(amount),
-        currency=_currency(currency) or advertiser.currency,
+        amount_micros=_amount(amount, settings, currency),
+        currency=currency,
         amount_original=amount,
-        currency_original=currency,
-        status=advertiser.pixel_status if pixel else _status(status),
+        currency_original=said_currency,
+        status=advertiser.pixel_status if pixel else _status(status, settings),
         status_original="" if pixel else status,
         happened_at=_instant(parameters.get("ts", "").strip(), received_at),
         parameters=_kept(parameters),
         ip=ip,
         unverified=pixel,
+        customer=customer or None,
+        event_id=_text("event_id", parameters.get("event_id", ""), EVENT_ID_MAX) or None,
+        visits=list(visits),
+        details=details,
     )
 
 
@@ -178,13 +209,11 @@ def _click_id(value: str) -> str:
     return click_id.to_text(raw).decode("ascii") if raw else value
 
 
-def _amount(value: str) -> int:
+def _amount(value: str, settings: PostbackSettings, currency: str) -> int:
     if not value:
         return 0
-    if not _AMOUNT.fullmatch(value):
-        raise InvalidPostback("amount", "amount must be a decimal number with a point, such as 12.50")
     try:
-        micros = money.parse_micros(value)
+        micros = micros_of(value, settings.amount_format, currency)
     except ValueError as exc:
         raise InvalidPostback("amount", f"amount {exc}") from None
     if micros < 0:
@@ -198,10 +227,12 @@ def _currency(value: str) -> str:
     return value.upper()
 
 
-def _status(value: str) -> str:
-    if value.lower() not in ("", *STATUSES):
-        raise InvalidPostback("status", f"status must be one of {', '.join(STATUSES)}")
-    return value.lower() or "approved"
+def _status(value: str, settings: PostbackSettings) -> str:
+    word = settings.statuses.get(value) or value.lower()
+    if word not in ("", *STATUSES):
+        declared = f", or a word of the shop's: {', '.join(sorted(settings.statuses))}" if settings.statuses else ""
+        raise InvalidPostback("status", f"status must be one of {', '.join(STATUSES)}{declared}")
+    return word or "approved"
 
 
 def _instant(value: str, received_at: datetime) -> datetime | None:
@@ -221,7 +252,7 @@ def _instant(value: str, received_at: datetime) -> datetime | None:
 
 
 def _kept(parameters: Mapping[str, str]) -> dict[str, str]:
-    kept = [(name, value) for name, value in parameters.items() if name not in SECRETS][:PARAMETERS_MAX]
+    kept = [(name, value) for name, value in parameters.items() if name not in SECRETS | KEPT_ELSEWHERE][:PARAMETERS_MAX]
     return {storable(name): storable(value) for name, value in kept}
 
 

@@ -178,7 +178,10 @@ class HostRoute(Route, frozen=True, array_like=True, kw_only=True):
 
 
 class TokenRoute(Route, frozen=True, array_like=True, kw_only=True):
-    """A live postback token or pixel key, under its hash. `revision` is the sum of its own and its advertiser's."""
+    """A live postback token or pixel key under its hash, or a signing secret under its name's.
+
+    `revision` is the sum of its own and its advertiser's.
+    """
 
     KIND: ClassVar[bytes] = Kind.TOKEN
     token_id: int
@@ -191,6 +194,7 @@ class TokenRoute(Route, frozen=True, array_like=True, kw_only=True):
     slot: int = 1
     settings: dict[str, Any] = {}
     revision: int = 0
+    secret: str | None = None
 
     @property
     def row_id(self) -> int:

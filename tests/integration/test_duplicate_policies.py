@@ -1,0 +1,202 @@
+"""Several reports of one order under each duplicate policy: what is owed at the end, in whatever order and however often they come."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import UUID
+
+import pytest
+
+from tests.integration.api_client import click_text
+from tracker.adapters.postgres_conversions import receive
+from tracker.domain import click_id
+from tracker.domain.money import MICROS
+from tracker.domain.postback import Advertiser, read
+from tracker.programme import DUPLICATE_POLICIES
+
+pytestmark = pytest.mark.integration
+AT = datetime.now(UTC).replace(microsecond=0)
+OWED = """
+    SELECT account, sum(amount_micros)::bigint AS micros FROM ledger_entries
+    WHERE conversion_id IN (SELECT id FROM conversions WHERE txid = $1) GROUP BY account HAVING sum(amount_micros) <> 0
+"""
+ROWS = """
+    SELECT occurrence, amount_micros, payout_micros, status, is_repeat,
+        (SELECT coalesce(sum(s.amount_micros), 0)::bigint FROM conversion_shares s WHERE s.conversion_id = c.id) AS shares
+    FROM conversions c WHERE txid = $1 ORDER BY occurrence
+"""
+numbers = count(1)
+
+
+def report_id(minute: int) -> UUID:
+    return UUID(bytes=click_id.compose(int(AT.timestamp() * 1000) + minute, next(numbers).to_bytes(10, "big")))
+
+
+@dataclass
+class Desk:
+    """A shop's reports of its orders, taken without HTTP."""
+
+    shop: object
+    advertiser: Advertiser
+    click: str
+
+    async def policy(self, policy):
+        await self.shop.execute("UPDATE goals SET duplicate_policy = $1 WHERE slug = 'sale'", policy)
+
+    def report(self, txid, minute, number=None, **parameters):
+        """A report that was received so many minutes after the first."""
+        parameters = {"click_id": self.click, "txid": txid} | parameters
+        return read(parameters, self.advertiser, postback_id=number or report_id(minute), received_at=AT + timedelta(minutes=minute))
+
+    async def take(self, postback):
+        return await receive(self.shop.database, postback, timeout_s=20)
+
+    async def says(self, txid, minute, **parameters):
+        return await self.take(self.report(txid, minute, **parameters))
+
+    async def owed(self, txid):
+        rows = await self.shop.database.fetch(OWED, txid)
+        return {row["account"]: row["micros"] / MICROS for row in rows}
+
+    async def rows(self, txid):
+        rows = await self.shop.database.fetch(ROWS, txid)
+        assert all(row["payout_micros"] == row["shares"] for row in rows)
+        return [(row["occurrence"], row["amount_micros"] // MICROS, row["status"], row["is_repeat"]) for row in rows]
+
+
+@pytest.fixture
+async def desk(api, shop):
+    made = await api.admin("POST", "/api/v1/goals", {"slug": "sale", "campaign": "shoes"})
+    assert made.status_code == 201
+    click = await shop.click(clicked_at=AT - timedelta(hours=1))
+    number = await shop.value("SELECT id FROM advertisers WHERE slug = 'shop'")
+    return Desk(shop, Advertiser(number, "shop", "EUR"), click_text(click))
+
+
+async def outcomes(desk, policy, *reports):
+    """Take the reports of one order, a minute apart; the outcomes, the conversions, what the partner is owed."""
+    await desk.policy(policy)
+    verdicts = [await desk.says("T", minute, **parameters) for minute, parameters in enumerate(reports)]
+    return [verdict.outcome for verdict in verdicts], await desk.rows("T"), (await desk.owed("T")).get("partner", 0)
+
+
+TEN, TWENTY = {"amount": "10"}, {"amount": "20"}
+
+
+async def test_ignore_keeps_the_first_and_shows_the_difference(desk):
+    found = await outcomes(desk, "ignore", TEN, TWENTY, TEN)
+    assert found == (["attributed", "conflict", "duplicate"], [(1, 10, "approved", False)], 1)
+
+
+async def test_conflict_refuses_another_amount(desk):
+    found = await outcomes(desk, "conflict", TEN, TWENTY)
+    assert found == (["attributed", "conflict"], [(1, 10, "approved", False)], 1)
+
+
+async def test_amend_takes_the_last_by_ledger_entries(desk):
+    found = await outcomes(desk, "amend", TEN | {"status": "pending"}, TWENTY, TWENTY, {"status": "approved"})
+    assert found == (["attributed", "attributed", "duplicate", "duplicate"], [(1, 20, "approved", False)], 2)
+    kinds = await desk.shop.database.fetch("SELECT kind, count(*) AS n FROM ledger_entries GROUP BY kind ORDER BY kind")
+    assert {row["kind"]: row["n"] for row in kinds} == {"approval": 4, "conversion": 2, "correction": 2}
+
+
+async def test_increment_adds_each_report_once(desk):
+    found = await outcomes(desk, "increment", TEN, TWENTY, TEN, {"status": "reversed"})
+    assert found == (["attributed", "attributed", "attributed", "duplicate"], [(1, 40, "reversed", False)], 0)
+    assert (await desk.says("T", 9, amount="5", currency="USD")).outcome == "conflict"
+
+
+async def test_always_new_makes_a_conversion_of_each_report(desk):
+    found = await outcomes(desk, "always_new", TEN, TEN, TWENTY)
+    assert found == (["attributed"] * 3, [(1, 10, "approved", False), (2, 10, "approved", False), (3, 20, "approved", False)], 4)
+    assert (await desk.says("T", 5, amount="10", status="reversed")).duplicate
+    assert await desk.owed("T") == {"partner": 3, "advertiser": 30}
+    assert (await desk.says("T", 6, status="reversed")).duplicate
+    assert await desk.owed("T") == {"partner": 1, "advertiser": 10}
+
+
+async def test_new_or_repeated_marks_the_repetitions(desk):
+    found = await outcomes(desk, "new_or_repeated", TEN, TEN)
+    assert found == (["attributed", "attributed"], [(1, 10, "approved", False), (2, 10, "approved", True)], 2)
+
+
+async def test_by_event_id_an_event_counts_once_whatever_its_order(desk):
+    a, b = {"event_id": "a"}, {"event_id": "b"}
+    found = await outcomes(desk, "by_event_id", TEN | a, TEN | a, TWENTY | b, TEN)
+    assert found == (["attributed", "duplicate", "attributed", "conflict"], [(1, 10, "approved", False), (2, 20, "approved", False)], 3)
+    assert (await desk.says("U", 9, amount="10", event_id="a")).outcome == "duplicate"
+    assert await desk.rows("U") == []
+
+
+async def test_a_status_without_an_amount_is_no_other_order(desk):
+    found = await outcomes(desk, "always_new", TEN | {"status": "pending"}, {"status": "approved"})
+    assert found == (["attributed", "duplicate"], [(1, 10, "approved", False)], 1)
+
+
+async def test_what_was_taken_back_before_it_was_heard_of_stays_so(desk):
+    await desk.policy("always_new")
+    await desk.says("T", 5, amount="10", status="reversed")
+    await desk.says("T", 1, amount="10")
+    assert (await desk.rows("T"), await desk.owed("T")) == ([(1, 10, "reversed", False)], {})
+
+
+async def test_an_earlier_report_that_comes_late_goes_before(desk):
+    await desk.policy("ignore")
+    later, earlier = desk.report("T", 5, amount="20"), desk.report("T", 1, amount="10")
+    assert (await desk.take(later)).outcome == "attributed"
+    verdict = await desk.take(earlier)
+    assert (verdict.outcome, verdict.reason.split(": ")[-1]) == ("attributed", "it was 20.00 EUR")
+    assert (await desk.rows("T"), await desk.owed("T")) == ([(1, 10, "approved", False)], {"partner": 1, "advertiser": 10})
+
+
+async def test_a_pixel_makes_no_second_conversion_of_what_the_shop_said(desk):
+    await desk.policy("always_new")
+    await desk.says("T", 1, amount="10")
+    pixel = read(
+        {"click_id": desk.click, "txid": "T", "amount": "10"}, desk.advertiser,
+        postback_id=report_id(2), received_at=AT + timedelta(minutes=2), source="pixel",
+    )  # fmt: skip
+    assert (await desk.take(pixel)).outcome == "duplicate"
+    assert len(await desk.rows("T")) == 1
+
+
+@pytest.mark.parametrize("policy", DUPLICATE_POLICIES)
+async def test_money_depends_neither_on_the_order_of_arrival_nor_on_repetition(desk, policy):
+    """15 random orders of up to 5 reports, each taken in its own order and then, under another number, shuffled and some twice."""
+    await desk.policy(policy)
+    rng = random.Random(policy)
+    several = policy in ("always_new", "new_or_repeated", "by_event_id")
+    for number in range(15):
+        told = []
+        for minute in range(rng.randint(1, 5)):
+            said = {"amount": rng.choice(["10", "20", "30.50"])}
+            if rng.random() < 0.5:
+                said["status"] = rng.choice(["pending", "approved"] if several else ["pending", "approved", "reversed", "rejected"])
+            if policy == "by_event_id":
+                said["event_id"] = f"{number}-{minute}"
+            told.append((minute, said))
+        straight = [desk.report(f"S{number}", minute, **said) for minute, said in told]
+        mixed = [
+            desk.report(f"M{number}", minute, **(said | ({"event_id": f"m{said['event_id']}"} if "event_id" in said else {})))
+            for minute, said in told
+        ]
+        mixed += rng.sample(mixed, rng.randint(0, len(mixed)))
+        rng.shuffle(mixed)
+        for postback in (*straight, *mixed):
+            await desk.take(postback)
+        assert await desk.owed(f"S{number}") == await desk.owed(f"M{number}"), (told, [postback.received_at for postback in mixed])
+
+
+@pytest.mark.parametrize("policy", DUPLICATE_POLICIES)
+async def test_many_at_once_come_to_the_same(desk, policy):
+    """20 reports of one order at once, each from two processes' worth of connections at the same time."""
+    await desk.policy(policy)
+    reports = [desk.report("T", 0, amount="10", event_id=f"e{number % 4}") for number in range(20)]
+    await asyncio.gather(*(desk.take(postback) for postback in (*reports, *reports)))
+    expected = {"ignore": 10, "conflict": 10, "amend": 10, "increment": 200, "always_new": 200, "new_or_repeated": 200, "by_event_id": 40}
+    assert (await desk.owed("T"))["advertiser"] == expected[policy]
+    kept = Counter(row["outcome"] for row in await desk.shop.database.fetch("SELECT outcome FROM postbacks"))
+    assert kept.total() == 20

@@ -1,0 +1,223 @@
+"""An order that is known, told again: what its goal's duplicate policy makes of it, and statuses moved along the lifecycle."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from tracker.adapters import postgres_conversions_sql as sql
+from tracker.adapters.postgres_deals import Deal, amend, make, tell_anew
+from tracker.adapters.postgres_ledger import enter, owed_of
+from tracker.adapters.postgres_pool import Connection
+from tracker.domain import attribution, money
+from tracker.domain.postback import Postback, Verdict
+
+NEW_EACH_TIME = frozenset(("always_new", "new_or_repeated", "by_event_id"))
+
+
+def waits(postback: Postback, existing: Any) -> bool:
+    """Whether a postback whose click is not there yet may come to more than a repetition of its known order, once it is there."""
+    if _makes_another(postback, existing) or _is_earlier(postback, existing):
+        return True
+    return _replaces(postback, existing) and postback.click_id != existing["first_click_id"]
+
+
+async def first_of_order(connection: Connection, postback: Postback) -> Any:
+    """The first conversion of a postback's order, locked; None when there is none."""
+    await connection.execute(sql.LOCK_ORDER, *_key(postback))
+    return await connection.fetchrow(sql.EXISTING_BY_TXID, *_key(postback))
+
+
+async def known_event(connection: Connection, postback: Postback, deal: Deal) -> Any:
+    """The conversion that a postback's event id made already, where its goal goes by event ids; locks out others with the same."""
+    if not (postback.event_id and deal.source):
+        return None
+    if await connection.fetchval(sql.POLICY, deal.source.campaign, postback.goal) != "by_event_id":
+        return None
+    await connection.execute(sql.LOCK_EVENT, f"{postback.advertiser_id} {postback.goal} {postback.event_id}")
+    return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id)
+
+
+async def again(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
+    """What another report of a known order comes to; `existing` is its first conversion, or that of its event id, locked."""
+    if existing["duplicate_policy"] in NEW_EACH_TIME:
+        return await _among_several(connection, postback, existing, deal)
+    if _replaces(postback, existing):
+        return await _replace(connection, postback, existing, deal)
+    if _is_silent(postback, existing) or existing["status"] == "orphan":
+        return await _repeat(connection, postback, existing)
+    if existing["duplicate_policy"] == "increment":
+        return await _increment(connection, postback, existing)
+    if _goes_before(postback, existing):
+        return await _go_before(connection, postback, existing, deal)
+    return await _repeat(connection, postback, existing)
+
+
+def _goes_before(postback: Postback, existing: Any) -> bool:
+    """Whether a report's amount and click count instead of those in force: an earlier one's, or under `amend` a later one's."""
+    goes_last = bool(existing["duplicate_policy"] == "amend")
+    return _is_earlier(postback, existing) != goes_last
+
+
+def _is_silent(postback: Postback, existing: Any) -> bool:
+    """Whether a report says nothing of the amount: it names none, takes the sale back, or is a pixel's against the shop's own."""
+    against_shop = postback.unverified and not existing["unverified"]
+    return against_shop or not postback.amount_original or postback.status in attribution.TAKEN_BACK
+
+
+def _is_earlier(postback: Postback, existing: Any) -> bool:
+    in_force = (existing["told_at"], existing["heard_at"], existing["postback_id"])
+    return bool(postback.order < in_force)
+
+
+def _makes_another(postback: Postback, existing: Any) -> bool:
+    policy = existing["duplicate_policy"]
+    is_update = bool(postback.status_original) and not postback.amount_original  # it says what became of an order, not of another
+    if is_update or postback.status in attribution.TAKEN_BACK or policy not in NEW_EACH_TIME:
+        return False
+    return policy != "by_event_id" or postback.event_id is not None
+
+
+async def _among_several(connection: Connection, postback: Postback, first: Any, deal: Deal) -> Verdict:
+    """An order number that stands for several conversions: a new one, or the one that is meant."""
+    own = await connection.fetchrow(sql.EXISTING_BY_POSTBACK, postback.postback_id)
+    latest = own or await connection.fetchrow(sql.LATEST_OF_ORDER, *_key(postback))
+    known = latest or first  # of another order number when an event id named it
+    if _replaces(postback, known) and (own or known["unverified"]):
+        return await _replace(connection, postback, known, deal)
+    if own or latest is None or (postback.unverified and not known["unverified"]):
+        return await _repeat(connection, postback, known)
+    if meant := await _meant(connection, postback, first, known):
+        return await _repeat(connection, postback, meant)
+    if known["first_status"] in attribution.TAKEN_BACK and _is_earlier(postback, known):
+        return await tell_anew(connection, postback, known, deal, after=known["status"], was="it was taken back before it was heard of")
+    return await _make_another(connection, postback, first, known["occurrence"] + 1, deal)
+
+
+async def _meant(connection: Connection, postback: Postback, first: Any, latest: Any) -> Any:
+    """Which conversion a report is about that makes no other; None when it makes one."""
+    if postback.status in attribution.TAKEN_BACK:
+        return await connection.fetchrow(sql.TAKEN_BACK_OF_ORDER, *_key(postback), postback.amount_micros) or latest
+    if not _makes_another(postback, first):
+        return latest
+    return first if await _has_event(connection, postback, first) else None
+
+
+async def _make_another(connection: Connection, postback: Postback, first: Any, occurrence: int, deal: Deal) -> Verdict:
+    made = await make(connection, postback, deal, occurrence=occurrence, is_repeat=first["duplicate_policy"] == "new_or_repeated")
+    if made is None:
+        raise RuntimeError(f"occurrence {occurrence} of a locked order exists")
+    return made
+
+
+async def _has_event(connection: Connection, postback: Postback, first: Any) -> bool:
+    if first["duplicate_policy"] != "by_event_id":
+        return False
+    return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id) is not None
+
+
+def _key(postback: Postback) -> tuple[int, str, str]:
+    return postback.advertiser_id, postback.goal, postback.txid
+
+
+def _replaces(postback: Postback, existing: Any) -> bool:
+    return attribution.replaces(
+        postback.status, unverified=postback.unverified, known_status=existing["status"], known_unverified=existing["unverified"]
+    )
+
+
+async def _replace(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
+    """Tell an orphan, or what only a pixel said, anew by this postback.
+
+    A postback that earns nobody anything replaces nothing: what the pixel said stays as it is, for people to decide.
+    """
+    before = existing["status"]
+    if deal.source is None and before == "orphan":
+        return await _repeat(connection, postback, existing)
+    if deal.source is None:
+        reason = "; ".join([*deal.trace, f"the pixel's click and amount are kept, the conversion is {before}"])
+        return Verdict("conflict", "attributed", postback.postback_id, existing["id"], duplicate=True, reason=reason)
+    after = attribution.status_after(postback.status, known_status=before, first_status=existing["first_status"] or before)
+    was = "it was an orphan" if before == "orphan" else f"a pixel said {_text(existing['amount_micros'], existing['currency'])}"
+    return await tell_anew(connection, postback, existing, deal, after=after, was=was)
+
+
+async def _increment(connection: Connection, postback: Postback, existing: Any) -> Verdict:
+    if postback.currency != existing["currency"]:
+        reason = f"another currency cannot be added: {existing['currency']} is kept, {postback.currency} was sent"
+        return Verdict("conflict", "attributed", postback.postback_id, existing["id"], duplicate=True, reason=reason)
+    was = f"{_text(postback.amount_micros, postback.currency)} was added to {_text(existing['amount_micros'], existing['currency'])}"
+    verdict = await amend(connection, postback, existing, adds=True, was=was)
+    await _follow_anew(connection, postback)
+    return verdict
+
+
+async def _go_before(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
+    earlier = _is_earlier(postback, existing)
+    if not _difference(existing, postback) and (postback.click_id == existing["first_click_id"] or not earlier):
+        await connection.execute(sql.TOLD_BY, existing["id"], postback.postback_id)
+        return await _repeat(connection, postback, existing)
+    why = "an earlier report came late" if earlier else "the shop sent another amount"
+    was = f"{why}: it was {_text(existing['amount_micros'], existing['currency'])}"
+    if earlier and deal.source is not None:
+        verdict = await tell_anew(connection, postback, existing, deal, after=existing["status"], was=was)
+    else:
+        verdict = await amend(connection, postback, existing, adds=False, was=was)
+    await _follow_anew(connection, postback)
+    return verdict
+
+
+async def _follow_anew(connection: Connection, postback: Postback) -> None:
+    """The status that the report states, on the row as it is now."""
+    existing = await connection.fetchrow(sql.EXISTING_BY_TXID, *_key(postback))
+    await _follow(connection, postback, existing)
+
+
+async def _repeat(connection: Connection, postback: Postback, existing: Any) -> Verdict:
+    """The order is known: a status that the store states moves it along the lifecycle; the first amount stays.
+
+    What could not be followed, the amount or the status, makes a conflict that is kept and shown. A goal whose policy is
+    `conflict` refuses another amount altogether, unless the sale is taken back, which asks for no amount.
+    """
+    told = "orphan" if existing["status"] == "orphan" else "attributed"
+    taken_back = postback.status in attribution.TAKEN_BACK
+    problems = [] if existing["duplicate_policy"] == "amend" else _difference(existing, postback)
+    if problems and existing["duplicate_policy"] == "conflict" and not taken_back:
+        return Verdict("conflict", "conflict", postback.postback_id, existing["id"], duplicate=True, reason=problems[0])
+    reason, stuck = await _follow(connection, postback, existing)
+    problems = [*stuck, *problems]
+    reason = "; ".join([*([reason] if reason else []), *problems]) or "the same order again"
+    outcome: Literal["conflict", "duplicate"] = "conflict" if problems else "duplicate"
+    return Verdict(outcome, told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
+
+
+async def _follow(connection: Connection, postback: Postback, existing: Any) -> tuple[str, list[str]]:
+    """Move to the status that the store stated: what was done, and what could not be."""
+    before = existing["status"]
+    if not postback.status_original or postback.status == before:
+        return "", []
+    action = attribution.action_towards(before, postback.status)
+    if action is None:
+        return "", [f"{postback.status} was sent, conversion is {before}"]
+    said = f"{postback.source} says {postback.status}"
+    after = await move(connection, existing, action, reason=said, actor="postback", postback=postback)
+    return f"status {before} → {after}", []
+
+
+def _difference(existing: Any, postback: Postback) -> list[str]:
+    known, sent = (existing["amount_micros"], existing["currency"]), (postback.amount_micros, postback.currency)
+    if not postback.amount_original or known == sent:
+        return []
+    return [f"amount differs: {_text(*known)} is kept, {_text(*sent)} was sent"]
+
+
+def _text(micros: int, currency: str) -> str:
+    return f"{money.format_micros(micros, currency)} {currency}"
+
+
+async def move(connection: Connection, existing: Any, action: str, *, reason: str, actor: str, postback: Postback | None = None) -> str:
+    """Move a locked conversion (a row of `EXISTING`) along the lifecycle by ledger entries; returns its new status."""
+    before, after = attribution.LIFECYCLE[action]
+    await connection.execute(sql.SET_STATUS, existing["id"], after)
+    kind = {"approve": "approval", "reject": "rejection", "reverse": "reversal"}[action]
+    owed, on = owed_of(existing), datetime.now(UTC)
+    await enter(connection, owed, before, after, kind=kind, postback=postback, on=on, reason=reason, actor=actor)
+    return after
