@@ -22,6 +22,13 @@ def client_address(request: Request, trusted: Iterable[Network]) -> Address | No
     return peer
 
 
+def is_https(request: Request, trusted: Iterable[Network]) -> bool:
+    """Whether the client came by https; `X-Forwarded-Proto` is believed of a trusted proxy of ours alone."""
+    peer = _address(request.client.host) if request.client else None
+    said = request.headers.get("x-forwarded-proto", "") if is_within(peer, trusted) else ""
+    return (said.partition(",")[0].strip().lower() or request.url.scheme) == "https"
+
+
 def is_within(address: Address | None, networks: Iterable[Network]) -> bool:
     """Whether `address` lies in one of `networks`."""
     return address is not None and any(address in network for network in networks if network.version == address.version)
