@@ -98,6 +98,16 @@ async def test_a_replayed_signature_takes_effect_once_under_every_policy(api: Ap
     assert (await conversions(shop), await shop.value("SELECT sum(amount_micros) FROM conversions")) == (1, 50_000_000)
 
 
+async def test_a_signed_list_has_an_id_for_each_of_its_reports(api: Api, shop: Shop, secret: str) -> None:
+    click = click_text(await shop.click())
+    body = json.dumps([{"click_id": click, "txid": f"L-{number}", "amount": "1"} for number in range(3)]).encode()
+    headers = signed_headers(secret, body) | {"Content-Type": "application/json"}
+    answers = [(await api.client.post("/postback", content=body, headers=headers)).json()["results"] for _ in range(2)]
+    ids = [[found["postback_id"] for found in results] for results in answers]
+    assert ids[0] == ids[1]
+    assert (len(set(ids[0])), await conversions(shop)) == (3, 3)
+
+
 async def test_two_secrets_are_good_until_one_is_revoked(api: Api, shop: Shop, secret: str) -> None:
     click = click_text(await shop.click())
 

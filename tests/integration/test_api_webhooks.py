@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.integration.api_client import Api, Shop, click_text
-from tests.integration.signing import shopify, stripe, woocommerce
+from tests.integration.signing import shopify, signed_path, stripe, woocommerce
+from tests.wait import wait_until
 from tests.unit.test_webhooks import CHARGE, SESSION, SHOPIFY, WOOCOMMERCE
 
 pytestmark = pytest.mark.integration
@@ -178,3 +179,26 @@ async def test_details_of_the_order_are_kept(api: Api, shop: Shop, click: str) -
     details = json.loads(await shop.value("SELECT details::text FROM conversions"))
     assert details["customer_type"] == "new"
     assert [item["name"] for item in details["items"]] == ["Shoes red", "Socks"]
+
+
+async def test_an_order_that_nobody_brought_is_ignored_and_makes_no_orphan(api: Api, shop: Shop, click: str) -> None:
+    organic = SHOPIFY | {"note_attributes": [], "discount_codes": [{"code": "NOBODYS"}], "landing_site": "/", "created_at": None}
+    told = [(await send(api, "shopify", shopify(SECRET, organic))).json() for _ in range(2)]
+    assert [answer["status"] for answer in told] == ["ignored", "ignored"]
+    assert told[0]["reason"] == "nobody brought this order; no valid coupon has this code"
+    assert await orders(shop) == []
+    assert await shop.value("SELECT outcome FROM postbacks") == "rejected"
+    stranger = shopify(SECRET, of_shopify("not-ours"))
+    assert (await send(api, "shopify", stranger)).json()["status"] == "parked"
+
+
+async def test_a_refused_message_is_read_again_when_the_settings_are_mended(api: Api, shop: Shop, click: str) -> None:
+    secret = (await api.admin("POST", "/api/v1/advertisers/shop/signing-secrets", {"kind": "hmac"})).json()["signing_secret"]
+    path = signed_path(secret, click_id=click, txid="A", amount="1,5")
+    assert (await api.client.get(path)).status_code == 422
+    await api.admin("PATCH", "/api/v1/advertisers/shop", {"settings": {"postbacks": {"amount_format": "comma"}}})
+
+    async def is_taken() -> bool:
+        return (await api.client.get(path)).json()["status"] == "attributed"
+
+    await wait_until(is_taken)

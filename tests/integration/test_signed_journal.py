@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.integration.signing import shopify, signed_path, stripe
+from tests.integration.signing import hexed, shopify, signed_path, stripe
 from tests.integration.test_conversion_journal import Tracker
 from tests.unit.test_webhooks import SESSION, SHOPIFY
 from tests.wait import wait_until_sync
@@ -69,7 +69,12 @@ def test_postgresql_away_signed_reports_are_kept_and_wrong_ones_refused(tracker,
     answers = [tracker.ask(path), tracker.ask(path)]
     assert {status for status, _ in answers} == {202}
     assert len({told["postback_id"] for _, told in answers}) == 1
-    goods = {"current_subtotal_price": "50.00", "discount_codes": [], "note_attributes": [{"name": "click_id", "value": str(click)}]}
+    goods = {
+        "created_at": None,
+        "current_subtotal_price": "50.00",
+        "discount_codes": [],
+        "note_attributes": [{"name": "click_id", "value": str(click)}],
+    }
     assert webhook(tracker, "shopify", shopify(SHOPS, SHOPIFY | goods))[0] == 202
     session = SESSION | {"metadata": {"click_id": str(click)}, "amount_total": 5000, "total_details": None}
     assert webhook(tracker, "stripe", stripe(SHOPS, "checkout.session.completed", session))[0] == 202
@@ -80,6 +85,16 @@ def test_postgresql_away_signed_reports_are_kept_and_wrong_ones_refused(tracker,
     own_servers.postgres.start()
     tracker.settle_conversions(["S-1", "820982911946154508", "pi_1"])
     assert len(tracker.conversions()) == 3
+
+
+def test_a_query_is_signed_byte_for_byte(tracker):
+    """However a store escapes and separates: what it sent is what it signed."""
+    click = tracker.prepare()
+    secret, ts = signing(tracker, "hmac"), int(time.time())
+    query = f"advertiser=shop&click_id={click}&ts={ts}&txid=caf%e9%C3%A9&note=a+b%2bc%2Bd%7E~&&x&=&y='()*[]|"
+    assert tracker.ask(f"/postback?{query}&sig={hexed(secret, query.encode(), ts)}")[0] == 200
+    assert tracker.ask(f"/postback?sig={hexed(secret, query.encode(), ts)}&{query}")[0] == 200
+    assert tracker.ask(f"/postback?{query.lower()}&sig={hexed(secret, query.encode(), ts)}")[0] == 401
 
 
 def test_a_table_older_than_a_day_refuses_nobody(tracker, own_servers):

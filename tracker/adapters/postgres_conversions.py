@@ -10,12 +10,13 @@ from typing import Any
 
 from tracker.adapters import postgres_conversions_sql as sql
 from tracker.adapters.postgres_attribution import GRACE, Finding, find
-from tracker.adapters.postgres_deals import deal_of, make
+from tracker.adapters.postgres_deals import Deal, deal_of, make
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_repeats import again, first_of_order, known_event, waits
 from tracker.domain import attribution
 from tracker.domain.postback import Postback, Verdict
 
+_TOLD = {"parked": "parked", "rejected": "ignored"}
 RECEIVE_BUDGET_S = 2.0  # after this a postback is journaled, so that no store waits for a frozen database
 
 
@@ -73,16 +74,29 @@ async def _convert(connection: Connection, postback: Postback, finding: Finding)
     deal = await deal_of(connection, postback, finding.source, finding.trace)
     if known := await known_event(connection, postback, deal):
         return await again(connection, postback, known, deal)
+    if _is_nobodys(postback, deal):
+        known = await first_of_order(connection, postback)
+        return await again(connection, postback, known, deal) if known else _ignored(postback, deal)
     if made := await make(connection, postback, deal):
         return made
     return await again(connection, postback, await first_of_order(connection, postback), deal)
+
+
+def _is_nobodys(postback: Postback, deal: Deal) -> bool:
+    """Whether this is one of the orders that a shop tells all of, and no partner brought it: no orphan for anybody to look into."""
+    return postback.source == "webhook" and deal.source is None and not postback.click_id
+
+
+def _ignored(postback: Postback, deal: Deal) -> Verdict:
+    reason = "; ".join(["nobody brought this order", *deal.trace])
+    return Verdict("rejected", "ignored", postback.postback_id, reason=reason)
 
 
 async def _stored(connection: Connection, postback: Postback) -> Verdict:
     row = await connection.fetchrow(sql.STORED_VERDICT, postback.postback_id)
     if row is None:
         raise RuntimeError(f"postback {postback.postback_id} conflicts with nothing")
-    told = "parked" if row["outcome"] == "parked" else "orphan" if row["status"] == "orphan" else "attributed"
+    told = _TOLD.get(row["outcome"]) or ("orphan" if row["status"] == "orphan" else "attributed")
     repeated = row["outcome"] in ("duplicate", "conflict")
     return Verdict(row["outcome"], told, postback.postback_id, row["conversion_id"], repeated, row["reason"])
 

@@ -40,7 +40,7 @@ class Metrics:
 
     def decided(self, postback: Postback, verdict: Verdict) -> None:
         """Count a postback that was decided."""
-        self.postbacks.labels(verdict.outcome).inc()
+        self.postbacks.labels("ignored" if verdict.status == "ignored" else verdict.outcome).inc()
         self._conversions.decided(postback, verdict)
 
     def kept(self) -> None:

@@ -104,7 +104,7 @@ def _address(desk: Desk, request: Request) -> str:
 async def _receive(desk: Desk, request: Request) -> Response:
     postback_id, received_at = new_id(), datetime.now(UTC)  # before any I/O: our own retry can never count twice
     sent, ip = await read_sent(request), _address(desk, request)
-    reporter = await desk.reporters.of_postback(request, request.url.query.encode("latin-1", "replace"), sent.body, sent.parameters)
+    reporter = await desk.reporters.of_postback(request, request.scope["query_string"], sent.body, sent.parameters)
     if reporter.is_signed and request.method == "POST":
         sent = dataclasses.replace(sent, query={})  # what stands beside a signed body is not signed
     if sent.reports is not None:
@@ -127,7 +127,8 @@ async def report(
     try:
         postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source=source, ip=ip)
     except InvalidPostback as exc:
-        await _keep_refused(desk, parameters, advertiser, Refusal(postback_id, received_at, source, ip, str(exc)))
+        # Not under its own id: the same message, signed, may be acceptable once the settings are mended.
+        await _keep_refused(desk, parameters, advertiser, Refusal(new_id(), received_at, source, ip, str(exc)))
         raise RejectedInput(exc.code, str(exc), field=exc.field) from exc
     return _told(await _decide(desk, postback))
 
@@ -232,6 +233,8 @@ def _told(verdict: Verdict) -> Response:
         ids["conversion_id"] = verdict.conversion_id
     if verdict.status == "conflict":
         return problem(409, "conflict", verdict.reason, field="amount", **{name: str(value) for name, value in ids.items()})
+    if verdict.status == "ignored":
+        return answer({"status": "ignored", **ids, "reason": verdict.reason})
     if verdict.status == "parked":
         return answer({"status": "parked", **ids, "reason": verdict.reason}, 202)
     reason = {} if verdict.outcome == "attributed" else {"reason": verdict.reason}

@@ -109,7 +109,8 @@ class Postback:
 class Verdict:
     """What became of a postback.
 
-    `outcome` as kept in `postbacks`; `status` as told to the store (`attributed`, `orphan`, `parked`, `conflict`).
+    `outcome` as kept in `postbacks`; `status` as told to the store (`attributed`, `orphan`, `parked`, `conflict`, or `ignored`
+    where a shop told of an order that nobody brought).
     `created`: the status of the conversion that this postback made, with its payout; None when it made none.
     """
 
