@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         "truncate",
         description="How an address is kept: `truncate` (/24, /48), `full`, `hmac-daily`, `none`; before it is written",
     )
-    trusted_proxies: Networks = Field((), description="Proxies whose `X-Forwarded-For` is believed")
+    trusted_proxies: Networks = Field((), description="Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed")
     geoip_db: str = Field("", description="MaxMind-format file for countries. Empty: registry data inside the package")
     fallback_url: str = Field("", description="Where a click goes when nothing else says where. Empty: a plain 404 page")
     flood_limit: NonNegativeInt = Field(

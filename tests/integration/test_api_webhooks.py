@@ -9,8 +9,8 @@ import pytest
 
 from tests.integration.api_client import Api, Shop, click_text
 from tests.integration.signing import shopify, signed_path, stripe, woocommerce
-from tests.wait import wait_until
 from tests.unit.test_webhooks import CHARGE, SESSION, SHOPIFY, WOOCOMMERCE
+from tests.wait import wait_until
 
 pytestmark = pytest.mark.integration
 SECRET = "the-shops-own-secret"

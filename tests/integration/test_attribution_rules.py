@@ -113,6 +113,15 @@ async def test_a_click_of_ours_that_is_on_its_way_is_waited_for_before_a_coupon_
     assert await desk.found("B") == ("coupon", "bob", ["coupon BOB", "no click has this id"])
 
 
+async def test_a_cookie_whose_click_is_not_stored_yet_is_waited_for(desk):
+    late = desk.shop.new_click_id()
+    assert (await desk.says("A", visits=[click_text(late)])).status == "parked"
+    await desk.shop.click(late)
+    await desk.shop.execute("UPDATE postbacks SET next_try_at = now()")
+    await desk.shop.sweep()
+    assert (await desk.found("A"))[:2] == ("cookie", "ada")
+
+
 async def test_an_id_that_is_not_ours_keeps_no_coupon_waiting(desk):
     assert (await desk.says("A", click_id="old-platform-77", coupon="BOB")).status == "attributed"
     assert (await desk.says("B", click_id="old-platform-77", coupon="NOBODYS")).status == "parked"

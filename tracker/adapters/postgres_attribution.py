@@ -53,8 +53,8 @@ async def find(connection: Connection, postback: Postback, *, now: datetime) -> 
 
 
 def _is_on_its_way(postback: Postback) -> bool:
-    """Whether the click that the store names is one of ours, so that it will be here in a moment."""
-    return click_id.from_any(postback.click_id or "") is not None
+    """Whether a click that is missing may be one of ours, so that it will be here in a moment: a cookie names no others."""
+    return bool(postback.visits) or click_id.from_any(postback.click_id or "") is not None
 
 
 async def _candidates(connection: Connection, postback: Postback, missing: list[str]) -> AsyncIterator[Candidate]:
@@ -71,8 +71,12 @@ async def _candidates(connection: Connection, postback: Postback, missing: list[
             source = Source("coupon", row["partner"], row["campaign"])
             yield Candidate("coupon", postback.coupon, postback.advertiser_id, row["campaign"], None, _rules(row), source)
     for visit in postback.visits:
-        row = await _by_id(connection, postback.goal, visit) if visit != postback.click_id else None
-        if row and row["campaign"] is not None and row["partner"] is not None:
+        if visit == postback.click_id:
+            continue
+        row = await _by_id(connection, postback.goal, visit)
+        if row is None or row["campaign"] is None or row["partner"] is None:
+            missing.append(f"click {visit} of the cookie is not known yet")
+        else:
             yield _of_click(row, "cookie", visit)
     if postback.customer:
         row = await connection.fetchrow(

@@ -15,7 +15,7 @@ from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens, SigningSecrets
 from tracker.api import conversions as conversion_routes
-from tracker.api import explain, orphans, postbacks, reports, system, things, webhooks
+from tracker.api import explain, orphans, postbacks, reports, system, things, visits, webhooks
 from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
 from tracker.api.intake import Breaker, Intake
@@ -44,7 +44,8 @@ def create(settings: Settings) -> FastAPI:
     breaker = Breaker()
     intake = Intake(partial(postgres_conversions.receive, database), breaker, conversion_journal(settings))
     secrets = SigningSecrets(database)
-    tokens = Tokens(RouteTable(settings.directory.routes), conversions, secrets, breaker)
+    table = RouteTable(settings.directory.routes)
+    tokens = Tokens(table, conversions, secrets, breaker)
     metrics = Metrics(intake)
     reporters = Reporters(tokens, metrics, settings.trusted_proxies)
 
@@ -61,8 +62,11 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.database = database
     handle_errors(app)
-    desk = postbacks.Desk(tokens, reporters, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database))
+    desk = postbacks.Desk(
+        tokens, reporters, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database), table=table
+    )
     app.include_router(postbacks.routes(desk))
+    app.include_router(visits.routes(tokens, table, settings))
     app.include_router(webhooks.routes(desk, breaker))
     app.include_router(things.routes(programme, keys, PostbackTokens(database), secrets))
     app.include_router(conversion_routes.routes(conversions))

@@ -24,6 +24,14 @@ SAID = (
     ("currency", "ISO 4217, default the advertiser's"),
     ("goal", "default sale"),
     ("status", "approved (default), pending, rejected or reversed"),
+    ("customer", "the shop's own reference of the customer"),
+    ("customer_type", "new or returning"),
+    ("items", 'a JSON list such as [{"sku":"A-1","quantity":2,"price":"9.95","category":"boots"}]'),
+    ("discount", "a decimal, as amount"),
+    ("shipping", "a decimal, as amount"),
+    ("tax", "a decimal, as amount"),
+    ("event_id", "of goals whose policy is by_event_id: counts once"),
+    ("cookie", "the value of the visitor's cookie turnout_visitor"),
     ("ts", "when it happened: seconds since 1970, or an ISO 8601 instant; default now"),
 )
 ANSWERS = (

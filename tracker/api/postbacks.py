@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_deals import new_id
 from tracker.api.answers import answer, problem, problem_of
@@ -21,8 +22,10 @@ from tracker.api.parameters import Sent, read_sent
 from tracker.api.postback_document import ANSWERS, GIF_ANSWER, STATUS_ANSWERS, described, query, with_body
 from tracker.api.reporters import Reporter, Reporters
 from tracker.api.tokens import Tokens
+from tracker.api.visits import visits_of
 from tracker.domain import postback as postbacks
 from tracker.domain.postback import Advertiser, InvalidPostback, Postback, Source, Verdict
+from tracker.domain.postback_settings import renamed
 from tracker.errors import NotFound, RejectedInput, StoreUnavailable
 from tracker.settings import Settings
 
@@ -43,6 +46,7 @@ class Desk:
     settings: Settings
     intake: Intake
     refused: Refused
+    table: RouteTable
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -124,8 +128,11 @@ async def report(
     source: Source = "postback",
 ) -> Response:
     """Read one report, decide on it, and answer. RejectedInput when it cannot be read: it is kept as refused then."""
+    visits = visits_of(None, renamed(parameters, advertiser.settings), desk.table)
     try:
-        postback = postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source=source, ip=ip)
+        postback = postbacks.read(
+            parameters, advertiser, postback_id=postback_id, received_at=received_at, source=source, ip=ip, visits=visits
+        )
     except InvalidPostback as exc:
         # Not under its own id: the same message, signed, may be acceptable once the settings are mended.
         await _keep_refused(desk, parameters, advertiser, Refusal(new_id(), received_at, source, ip, str(exc)))
@@ -182,7 +189,9 @@ async def _pixel(desk: Desk, request: Request) -> None:
         parameters = (await read_sent(request)).parameters
         secret = parameters.get("pixel_key") or parameters.get("token", "")
         advertiser = await desk.tokens.advertiser(secret, "pixel")
-        await _decide(desk, await _read_pixel(desk, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip))
+        await _decide(
+            desk, await _read_pixel(desk, request, parameters, advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+        )
     except (RejectedInput, InvalidPostback) as exc:
         desk.metrics.postbacks.labels("rejected").inc()
         log.info("pixel.rejected", extra={"reason": str(exc)})
@@ -192,12 +201,16 @@ async def _pixel(desk: Desk, request: Request) -> None:
 
 
 async def _read_pixel(
-    desk: Desk, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime, ip: str
+    desk: Desk, request: Request, parameters: dict[str, str], advertiser: Advertiser, *, postback_id: UUID, received_at: datetime, ip: str
 ) -> Postback:
+    visits = visits_of(request, renamed(parameters, advertiser.settings), desk.table)
     try:
-        return postbacks.read(parameters, advertiser, postback_id=postback_id, received_at=received_at, source="pixel", ip=ip)
+        return postbacks.read(
+            parameters, advertiser, postback_id=postback_id, received_at=received_at, source="pixel", ip=ip, visits=visits
+        )
     except InvalidPostback as exc:
-        await _keep_refused(desk, parameters, advertiser, Refusal(postback_id, received_at, "pixel", ip, str(exc)))
+        if exc.field != "click_id" or parameters.get("click_id"):  # a page may tell of every order; those of nobody are no refusals
+            await _keep_refused(desk, parameters, advertiser, Refusal(postback_id, received_at, "pixel", ip, str(exc)))
         raise
 
 
