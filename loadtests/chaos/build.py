@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.chaos.disk import Disk
-from loadtests.chaos.ledger import LINKS, Orders, Visits
+from loadtests.chaos.ledger import GOALS, LINKS, Orders, Visits
 from loadtests.chaos.load import Load
 from loadtests.chaos.metrics import gauge
 from loadtests.chaos.network import Network
@@ -35,7 +35,7 @@ class Plan:
 
 
 async def make_programme(tracker_port: int) -> str:
-    """Advertiser, two campaigns, partner, links; the postback token."""
+    """Advertiser, two campaigns with their goals, partner, links; the postback token."""
     percent, fixed = {"type": "percent", "percent": "10"}, {"type": "fixed", "amount": "5.00", "currency": "EUR"}
     status, made = await call_api(
         tracker_port, "POST", "/advertisers", {"slug": "shop", "name": "Shop", "currency": "EUR", "domains": ["shop.example"]}
@@ -46,6 +46,11 @@ async def make_programme(tracker_port: int) -> str:
             {"slug": name, "advertiser": "shop", "name": name, "destination_url": f"https://shop.example/{name}", "payout": payout},
         )
         for name, payout in (("percent", percent), ("fixed", fixed))
+    ]
+    bodies += [
+        ("/goals", {"slug": goal, "campaign": campaign, "duplicate_policy": policy})
+        for goal, policy in GOALS.items()
+        for campaign in ("percent", "fixed")
     ]
     bodies.append(("/partners", {"slug": "blog", "name": "Blog"}))
     links = [{"slug": f"l{n}", "partner": "blog", "campaign": "fixed" if n % 2 else "percent"} for n in range(LINKS)]

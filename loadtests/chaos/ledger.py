@@ -14,6 +14,8 @@ NOTHING = "-"
 # refused: no connection; bad: any other answer.
 OUTCOMES = ("ok", "unknown", "hung", "refused", "bad")
 UNKNOWN = frozenset(("unknown", "hung"))
+# What the shops report, and the duplicate policy of its goal: a report of `topup` adds to its order, one of `ticket` is another sale.
+GOALS = {"sale": "ignore", "topup": "increment", "ticket": "always_new"}
 KINDS = ("keep", "new", "reset", "head", "stray", "bot")
 
 
@@ -100,10 +102,18 @@ class Order:
     link: str
     plan: str
     at: float
+    goal: str = "sale"
     accepted_at: float | None = None
     is_reversal_accepted: bool = False
     is_reversal_sent: bool = False
     answers: int = 0
+    reports: int = 0  # accepted, reversals aside
+    unanswered: int = 0  # that may have been counted, or not: nobody knows
+
+    @property
+    def counts_each(self) -> bool:
+        """Whether every report of the order counts."""
+        return GOALS[self.goal] != "ignore"
 
     @property
     def payout_cents(self) -> int:
@@ -156,7 +166,10 @@ class Orders:
         if answer.purpose == "reversal":
             order.is_reversal_sent = True
             order.is_reversal_accepted |= answer.is_accepted
-        elif answer.is_accepted and order.accepted_at is None:
+            return
+        order.reports += answer.is_accepted
+        order.unanswered += not answer.is_accepted
+        if answer.is_accepted and order.accepted_at is None:
             order.accepted_at = answer.at
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.chaos.click_ids import to_text
-from loadtests.chaos.ledger import Order
+from loadtests.chaos.ledger import GOALS, Order
 
 MICROS = 10_000  # of a unit, in a cent
 CONVERSIONS = """
@@ -45,9 +45,24 @@ class Conversion:
 
 
 @dataclass(slots=True)
-class OrderVerdict:
-    """Orders by txid. `wrong`: txid → what is wrong with it. The three sums of money must be equal when nothing else is wrong."""
+class Counted:
+    """The orders of a goal: reports that were accepted, those without an answer, and how many count by what is stored."""
 
+    orders: int = 0
+    reports: int = 0
+    unanswered: int = 0
+    counted: int = 0
+
+
+@dataclass(slots=True)
+class OrderVerdict:
+    """Orders by txid. `wrong`: txid → what is wrong with it. The three sums of money must be equal when nothing else is wrong.
+
+    `miscounted`: orders each report of which counts, and fewer than were accepted or more than were sent do.
+    """
+
+    miscounted: dict[str, str] = field(default_factory=dict)
+    by_goal: dict[str, Counted] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     ghosts: list[str] = field(default_factory=list)
@@ -76,14 +91,41 @@ def judge(orders: Mapping[str, Order], conversions: Iterable[Conversion], hopele
         found = stored.get(txid, [])
         if not found and order.accepted_at is not None and order.click_id not in hopeless:
             verdict.missing.append(txid)
-            verdict.expected_micros += 0 if order.is_reversal_accepted else order.payout_cents * MICROS
-        if len(found) > 1:
+            verdict.expected_micros += 0 if order.is_reversal_accepted else max(order.reports, 1) * order.payout_cents * MICROS
+        if len(found) > 1 and GOALS[order.goal] != "always_new":
             verdict.doubled.append(txid)
         if found:
-            verdict.expected_micros += _expected(order, found[0])
-            if problem := _problem(order, found[0]):
+            counted = _count(verdict, order, found)
+            verdict.expected_micros += counted * _expected(order, found[0])
+            if problem := _problem(order, found, counted):
                 verdict.wrong[txid] = problem
+        _sum_up(verdict, order, found)
     return verdict
+
+
+def _said(order: Order, found: list[Conversion]) -> int:
+    """How many reports count by what is stored: as many rows, or as many times the amount."""
+    if GOALS[order.goal] == "increment":
+        return found[0].amount_micros // (order.cents * MICROS) if found else 0
+    return len(found)
+
+
+def _count(verdict: OrderVerdict, order: Order, found: list[Conversion]) -> int:
+    """How many reports must count: each that was accepted; one whose answer was lost may, so what is stored decides."""
+    if not order.counts_each:
+        return 1
+    said, least, most = _said(order, found), order.reports, order.reports + order.unanswered
+    if not least <= said <= most:
+        verdict.miscounted[order.txid] = f"{said} reports count, {least} were accepted, {order.unanswered} had no answer"
+    return min(max(said, least), most)
+
+
+def _sum_up(verdict: OrderVerdict, order: Order, found: list[Conversion]) -> None:
+    line = verdict.by_goal.setdefault(order.goal, Counted())
+    line.orders += 1
+    line.reports += order.reports
+    line.unanswered += order.unanswered
+    line.counted += _said(order, found)
 
 
 def _is_reversed(order: Order, conversion: Conversion) -> bool:
@@ -95,15 +137,23 @@ def _expected(order: Order, conversion: Conversion) -> int:
     return 0 if _is_reversed(order, conversion) else order.payout_cents * MICROS
 
 
-def _problem(order: Order, conversion: Conversion) -> str:
+def _problem(order: Order, found: list[Conversion], counted: int) -> str:
+    if GOALS[order.goal] == "increment":
+        return _problem_of(order, found[0], counted)
+    several = found if order.counts_each else found[:1]
+    return "; ".join(problem for conversion in several if (problem := _problem_of(order, conversion, 1)))
+
+
+def _problem_of(order: Order, conversion: Conversion, times: int) -> str:
     is_reversed = _is_reversed(order, conversion)
     facts = {
         "status": (conversion.status, "reversed" if is_reversed else "approved"),
-        "amount": (conversion.amount_micros, order.cents * MICROS),
-        "payout": (conversion.payout_micros, order.payout_cents * MICROS),
+        "goal": (conversion.goal, order.goal),
+        "amount": (conversion.amount_micros, times * order.cents * MICROS),
+        "payout": (conversion.payout_micros, times * order.payout_cents * MICROS),
         "click": (conversion.click_id, order.click_id),
-        "owed": (conversion.owed_micros, _expected(order, conversion)),
-        "billed": (conversion.billed_micros, 0 if is_reversed else order.cents * MICROS),
+        "owed": (conversion.owed_micros, times * _expected(order, conversion)),
+        "billed": (conversion.billed_micros, 0 if is_reversed else times * order.cents * MICROS),
     }
     return ", ".join(f"{name} is {found}, should be {wanted}" for name, (found, wanted) in facts.items() if found != wanted)
 

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtests.chaos.ledger import Orders, Visit, Visits
+from loadtests.chaos.ledger import GOALS, Orders, Visit, Visits
 from loadtests.chaos.verdict import Verdict
 from loadtests.chaos.world import Episode
 
+GOAL_COLUMNS = ("goal", "policy", "orders", "reports accepted", "without an answer", "counted")
 COLUMNS = ("fault", "times", "LOST", "DUP", "GHOST", "DRIFT", "non-302", "5xx", "cut", "p99 ms", "outage s", "recovery s", "orders s")
 SHOWN_MAX = 20
 TOTAL, HEALTHY = "all", "healthy"
@@ -139,9 +140,14 @@ def markdown(title: str, facts: dict[str, Any], table: list[Line], failures: lis
     missed += [f"* `{line.fault}` was skipped: {line.skipped}" for line in table if line.skipped]
     evidence = [f"* `{line.fault}`: {line.evidence[0]}" for line in table if line.evidence]
     result = "\n".join(f"* **{failure}**" for failure in failures) or "Everything held."
-    books = {"clicks": verdict.books.clicks, "conversions": verdict.books.conversions}
+    books = {"clicks": verdict.books.clicks, "conversions": verdict.books.conversions, "postbacks": verdict.books.told}
+    goals = "\n".join(
+        f"| {goal} | {GOALS[goal]} | {line.orders} | {line.reports} | {line.unanswered} | {line.counted} |"
+        for goal, line in sorted(verdict.orders.by_goal.items())
+    )
     return (
         f"# {title}\n\n{head}\n\n{result}\n\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n{rows}\n\n"
+        f"## Orders\n\n| {' | '.join(GOAL_COLUMNS)} |\n|{' --- |' * len(GOAL_COLUMNS)}\n{goals}\n\n"
         f"## Books\n\n```json\n{json.dumps(books, indent=1)}\n```\n\n## What was seen to happen\n\n"
         + "\n".join([*evidence, *missed])
         + "\n"
@@ -157,8 +163,9 @@ def as_json(facts: dict[str, Any], table: list[Line], failures: list[str], verdi
         "faults": [asdict(line) | {"evidence": line.evidence[:SHOWN_MAX]} for line in table],
         "clicks": {name: len(getattr(clicks, name)) for name in ("lost", "dup", "ghost", "bad", "refused", "hung")}
         | {"drift": verdict.drift, "permitted": len(verdict.permitted), "unstored": clicks.unstored, "rows": verdict.books.rows},
-        "orders": {name: len(getattr(shops, name)) for name in ("missing", "doubled", "ghosts", "wrong")}
-        | {name: getattr(shops, name) for name in ("expected_micros", "payout_micros", "owed_micros")},
+        "orders": {name: len(getattr(shops, name)) for name in ("missing", "doubled", "ghosts", "wrong", "miscounted")}
+        | {name: getattr(shops, name) for name in ("expected_micros", "payout_micros", "owed_micros")}
+        | {"by_goal": {goal: asdict(line) for goal, line in sorted(shops.by_goal.items())}},
         "books": asdict(verdict.books),
     }
 

@@ -18,9 +18,10 @@ from urllib.parse import urlencode
 
 from loadtests.chaos.console import Pace, conduct
 from loadtests.chaos.http_client import Cut, ask, request
-from loadtests.chaos.ledger import Answer, Order, Tail, Visit, link_of
+from loadtests.chaos.ledger import GOALS, Answer, Order, Tail, Visit, link_of
 
 PLANS, WEIGHTS = ("once", "twice", "parallel", "reversed"), (55, 15, 12, 18)
+GOAL_WEIGHTS = (64, 18, 18)  # as in GOALS
 PATIENCE_S = 10.0
 PAUSES_S = (0.3, 0.6, 1.2, 2.5, 5.0)
 LAST_TRIES_S = 60.0  # after the end was told
@@ -61,10 +62,12 @@ class Stores:
         return self._random.choice(self._known)
 
     async def _order(self, number: int, visit: Visit, at: float) -> None:
-        plan = self._random.choices(PLANS, WEIGHTS)[0]
+        plan, goal = self._random.choices(PLANS, WEIGHTS)[0], self._random.choices(list(GOALS), GOAL_WEIGHTS)[0]
+        if goal != "sale" and plan == "reversed":
+            plan = "twice"  # which of several is taken back depends on answers that nobody saw
         cents = self._random.randint(100, 50_000)
-        order = Order(f"order-{number}", visit.click_id, cents, link_of(visit.number), plan, at)
-        facts = {key: getattr(order, key) for key in ("txid", "click_id", "cents", "link", "plan", "at")}
+        order = Order(f"order-{number}", visit.click_id, cents, link_of(visit.number), plan, at, goal)
+        facts = {key: getattr(order, key) for key in ("txid", "click_id", "cents", "link", "plan", "at", "goal")}
         self._write({"t": "order"} | facts)
         if plan == "parallel":
             await self._all(
@@ -104,7 +107,7 @@ class Stores:
     def _postback(self, order: Order, purpose: str) -> bytes:
         facts = {
             "token": self._token, "click_id": order.click_id, "txid": order.txid,
-            "amount": f"{order.cents / 100:.2f}", "currency": "EUR",
+            "amount": f"{order.cents / 100:.2f}", "currency": "EUR", "goal": order.goal,
         }  # fmt: skip
         if purpose == "reversal":
             facts["status"] = "reversed"

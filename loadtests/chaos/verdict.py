@@ -35,6 +35,7 @@ class Books:
     booked: int = 0
     dead_letters: int = 0
     postbacks: dict[str, int] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)  # the audit's own part of postbacks; empty of a tree that has none
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ async def _still_open(scene: Scene, episodes: list[Episode]) -> str:
     finally:
         await connection.close()
     code, books = await scene.audit()
-    states = (books.get("state"), books.get("conversions", {}).get("state"))
+    states = (books.get("state"), books.get("conversions", {}).get("state"), books.get("postbacks", {}).get("state", "balanced"))
     return "" if all(state in ENDED for state in states) else f"audit says {states}, exit {code}"
 
 
@@ -113,6 +114,7 @@ async def judge(scene: Scene, episodes: list[Episode]) -> Verdict:
     books.exit_code, audit = await scene.audit()
     books.conversions = {name: audit.get("conversions", {}).get(name) for name in (*CLICK_SUMS, "state")}
     books.clicks = {name: audit.get(name) for name in (*CLICK_SUMS, "state")}
+    books.told = audit.get("postbacks", {})
     verdict = Verdict(clicks, shops, drift, books)
     permit(verdict, hopeless, scene.visits)
     clicks.refused = [number for number in clicks.refused if not _is_port_closed(scene.visits.by_number[number], episodes)]
@@ -152,6 +154,8 @@ def failures_of_books(verdict: Verdict) -> list[str]:
         total = sum(page.get(part) or 0 for part in ("stored", "duplicate", "rejected", "in_flight", "unrecorded", "unaccounted"))
         if page.get("accepted") != total:
             found.append(f"audit of {name}: accepted {page.get('accepted')} is not the sum {total}")
+    if books.told and books.told["state"] not in ENDED:
+        found.append(f"audit of postbacks: {books.told['state']}, {books.told['problems']}")
     if books.booked != books.rows:
         found.append(f"boots say {books.booked} stored, clicks has {books.rows} rows")
     rejected = (books.clicks.get("rejected") or 0, books.clicks.get("duplicate") or 0, books.dead_letters)
@@ -175,6 +179,8 @@ def failures_of_orders(verdict: Verdict, orders: Orders) -> list[str]:
             found.append(f"{name}: {len(concerned)}, such as {concerned[:3]}")
     if shops.wrong:
         found.append(f"orders wrong: {len(shops.wrong)}, such as {list(shops.wrong.items())[:3]}")
+    if shops.miscounted:
+        found.append(f"reports miscounted: {len(shops.miscounted)}, such as {list(shops.miscounted.items())[:3]}")
     if shops.money_error_micros:
         found.append(f"money: expected {shops.expected_micros}, conversions {shops.payout_micros}, ledger {shops.owed_micros} micros")
     found += [f"postbacks {name}: {count}" for name, count in verdict.books.postbacks.items() if count]

@@ -1,6 +1,7 @@
 """The oracle can fail: each verdict is seen on rows with one planted error, in a real PostgreSQL with the real schema."""
 
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -26,9 +27,9 @@ DAYS = "INSERT INTO daily_stats VALUES ($1::text::timestamptz::date, 1, 1, 1, $2
 ADVERTISER = "INSERT INTO advertisers (slug, currency) VALUES ('shop', 'EUR') RETURNING id"
 PARTNER = "INSERT INTO partners (slug) VALUES ('blog') RETURNING id"
 CONVERSION = """
-    INSERT INTO conversions (id, advertiser_id, goal, txid, postback_id, status, converted_at, received_at, amount_micros, currency,
-        payout_micros, payout_currency, attribution, click_id, occurrence)
-    VALUES (gen_random_uuid(), $1, 'sale', $2, gen_random_uuid(), $3, now(), now(), $4, 'EUR', $5, 'EUR', 'click', $6, $7) RETURNING id
+    INSERT INTO conversions (id, advertiser_id, txid, postback_id, status, converted_at, received_at, amount_micros, currency,
+        payout_micros, payout_currency, attribution, click_id, occurrence, goal)
+    VALUES (gen_random_uuid(), $1, $2, gen_random_uuid(), $3, now(), now(), $4, 'EUR', $5, 'EUR', 'click', $6, $7, $8) RETURNING id
 """
 ENTRY = """
     INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, conversion_id, kind, status, amount_micros,
@@ -132,12 +133,12 @@ def test_a_payout_is_a_tenth_half_to_even_or_five(cents, link, payout):
 
 
 def judge_orders(database, orders, *rows):
-    """`rows`: (txid, status, amount, payout, click id, occurrence, owed, billed), in micros."""
+    """`rows`: (txid, status, amount, payout, click id, occurrence, owed, billed, goal), in micros."""
 
     async def work(connection):
         advertiser, partner = await connection.fetchval(ADVERTISER), await connection.fetchval(PARTNER)
-        for txid, status, amount, payout, click, occurrence, owed, billed in rows:
-            number = await connection.fetchval(CONVERSION, advertiser, txid, status, amount, payout, to_uuid(click), occurrence)
+        for txid, status, amount, payout, click, occurrence, owed, billed, goal in rows:
+            number = await connection.fetchval(CONVERSION, advertiser, txid, status, amount, payout, to_uuid(click), occurrence, goal)
             await connection.execute(ENTRY, "partner", partner, advertiser, number, owed)
             await connection.execute(ENTRY, "advertiser", None, advertiser, number, billed)
         return await money.read_conversions(connection)
@@ -145,11 +146,11 @@ def judge_orders(database, orders, *rows):
     return money.judge({order.txid: order for order in orders}, database.run(work))
 
 
-RIGHT = ("order-1", "approved", 49_950_000, 5_000_000, IDS[0], 1, 5_000_000, 49_950_000)
+RIGHT = ("order-1", "approved", 49_950_000, 5_000_000, IDS[0], 1, 5_000_000, 49_950_000, "sale")
 
 
 def planted(**changes):
-    names = ("txid", "status", "amount", "payout", "click", "occurrence", "owed", "billed")
+    names = ("txid", "status", "amount", "payout", "click", "occurrence", "owed", "billed", "goal")
     return tuple((dict(zip(names, RIGHT, strict=True)) | changes).values())
 
 
@@ -187,6 +188,57 @@ def test_an_order_that_nobody_placed(database):
 )
 def test_an_order_with_wrong_facts(database, change):
     assert next(iter(change)).split("_")[0] in judge_orders(database, [ORDER], planted(**change)).wrong["order-1"]
+
+
+TOPUP = replace(ORDER, goal="topup", reports=2)
+TICKET = replace(ORDER, goal="ticket", reports=2)
+TWICE = {"amount": 99_900_000, "payout": 10_000_000, "owed": 10_000_000, "billed": 99_900_000, "goal": "topup"}
+
+
+def tickets(count):
+    return [planted(goal="ticket", occurrence=number) for number in range(1, count + 1)]
+
+
+def test_reports_that_count_each_are_booked_as_they_should_be(database):
+    other = replace(TICKET, txid="order-2")
+    second = [(other.txid, *row[1:]) for row in tickets(2)]
+    found = judge_orders(database, [TOPUP, other], planted(**TWICE), *second)
+    assert (found.missing, found.doubled, found.miscounted, found.wrong, found.money_error_micros) == ([], [], {}, {}, 0)
+    assert found.by_goal == {"topup": money.Counted(1, 2, 0, 2), "ticket": money.Counted(1, 2, 0, 2)}
+
+
+@pytest.mark.parametrize(
+    "rows", [[planted(goal="topup")], [planted(**TWICE | {"amount": 149_850_000})], [planted(**TWICE | {"amount": 1})]]
+)
+def test_a_report_that_was_added_too_often_or_not(database, rows):
+    assert "order-1" in judge_orders(database, [TOPUP], *rows).miscounted
+
+
+@pytest.mark.parametrize(("count", "error_micros"), [(1, 5_000_000), (3, 5_000_000)])
+def test_a_report_that_made_too_many_conversions_or_none(database, count, error_micros):
+    found = judge_orders(database, [TICKET], *tickets(count))
+    assert (list(found.miscounted), found.doubled, found.money_error_micros) == (["order-1"], [], error_micros)
+    assert any("miscounted" in failure for failure in verdict.failures_of_orders(whole(orders=found), Orders(Path("none"))))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_report_without_an_answer_may_count_or_not_but_to_the_cent(database, count):
+    order = replace(TICKET, unanswered=1)
+    found = judge_orders(database, [order], *tickets(count))
+    assert (found.miscounted, found.wrong, found.money_error_micros) == ({}, {}, 0)
+    assert judge_orders(database, [order], *tickets(4)).miscounted
+
+
+@pytest.mark.parametrize(
+    "change", [{"owed": 9_990_000}, {"billed": 49_950_000}, {"payout": 5_000_000}, {"click": IDS[1]}, {"goal": "sale"}]
+)
+def test_a_sum_of_reports_with_wrong_facts(database, change):
+    assert next(iter(change)) in judge_orders(database, [TOPUP], planted(**TWICE | change)).wrong["order-1"]
+
+
+def test_one_of_several_conversions_with_wrong_facts(database):
+    rows = [planted(goal="ticket"), planted(goal="ticket", occurrence=2, owed=0)]
+    assert "owed" in judge_orders(database, [TICKET], *rows).wrong["order-1"]
 
 
 def test_money_that_the_ledger_has_and_conversions_have_not(database):
@@ -232,6 +284,12 @@ def test_books_that_do_not(page):
     built = whole()
     built.books.clicks |= page
     assert verdict.failures_of_books(built)
+
+
+def test_an_audit_that_names_problems_of_postbacks():
+    built = whole()
+    built.books.told = {"state": "unbalanced", "problems": [{"name": "shares_differ", "count": 1, "ids": ["x"]}]}
+    assert any("shares_differ" in failure for failure in verdict.failures_of_books(built))
 
 
 def test_rows_beside_the_books():

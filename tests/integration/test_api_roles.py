@@ -77,10 +77,13 @@ GET   /api/v1/clicks/{click_id}                      401  401   401     200    2
 GET   /api/v1/conversions                            401  401   401     200    200      200   200 200
 GET   /api/v1/conversions/{conversion_id}            401  401   401     200    200      200   200 404
 POST  /api/v1/conversions/{conversion_id}/{action}   401  401   401     403    200      200   200 404
+POST  /api/v1/conversions/match                      401  401   401     403    200      200   200 200
 GET   /api/v1/reports                                401  401   401     200    200      200   200 200
 GET   /api/v1/audit                                  401  401   401     200    200      200   403 403
 POST  /api/v1/explain                                401  401   401     200    200      200   403 403
 GET   /postback                                      200  200   200     200    200      200   200 200
+GET   /visit.gif                                     200  200   200     200    200      200   200 200
+GET   /turnout.js                                    200  200   200     200    200      200   200 200
 POST  /postback                                      200  200   200     200    200      200   200 200
 GET   /postback/status                               200  200   200     200    200      200   200 200
 GET   /pixel.gif                                     200  200   200     200    200      200   200 200
@@ -229,6 +232,7 @@ def creation(noun: str, role: str) -> dict[str, object]:
         "keys": {"role": "viewer", "name": role},
         "explain": {"url": "https://go.shop.example/x"},
         "orphans": {"days": 1},
+        "conversions": {"txid": f"of-{role}"},
     }
     return new[noun]
 

@@ -16,7 +16,7 @@ from tracker.errors import StreamUnavailable
 from tracker.wire import Entry, NodeReport, stream_key
 
 KINDS = ("clicks", "conversions")
-TIMEOUT_S = 60.0  # more than what reading the postbacks may take
+TIMEOUT_S = 120.0  # more than what reading the postbacks may take
 # A look without the streams is enough where reports prove all that is missing. A verdict that names missing batches is only
 # given when it was found three times: a node reports each second, and what is young may not be in any report yet.
 LOOKS = ((0.0, False), (0.0, True), (1.2, True), (1.2, True))  # seconds before it, whether the streams are read
@@ -124,15 +124,14 @@ def _page(kind: str, found: Look) -> dict[str, Any]:
 
 
 def _postbacks(books: PostbackBooks | None, receipts: dict[str, Any]) -> dict[str, Any]:
-    """received = effective + repeated + conflicting + rejected + parked + in_flight; what is unexplained is among them."""
+    """received = effective + repeated + conflicting + rejected + parked + in_flight + unexplained."""
     if books is None:
         return dict.fromkeys(POSTBACK_COUNTS) | {"state": str(State.UNKNOWN), "problems": []}
-    parts = books.parts | {"in_flight": receipts["in_flight"]}
-    unexplained = sum(problem["count"] for problem in books.problems)
-    state = State.UNBALANCED if unexplained else State.IN_FLIGHT if parts["in_flight"] else State.BALANCED
+    counts = books.parts | {"in_flight": receipts["in_flight"], "unexplained": books.unexplained}
+    state = State.UNBALANCED if books.problems else State.IN_FLIGHT if counts["in_flight"] else State.BALANCED
     if state == State.BALANCED and receipts["state"] == State.UNKNOWN:
         state = State.UNKNOWN  # so is how many are on their way
-    return {"received": sum(parts.values()), **parts, "unexplained": unexplained, "state": str(state), "problems": books.problems}
+    return {"received": sum(counts.values()), **counts, "state": str(state), "problems": books.problems}
 
 
 def _line(verdict: Verdict) -> dict[str, Any]:

@@ -146,23 +146,46 @@ PARKED = "SELECT count(*) AS parked FROM postbacks WHERE outcome = 'parked'"
 TO_TRY = """
     SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1 AND advertiser_id IS NOT NULL ORDER BY next_try_at LIMIT $2
 """
-# Which of many parked postbacks have something to go by now: their click, in either form, or another report of their order.
+# Which of many parked postbacks have something to go by now: their click, in either form, or another report of their order. Each table is
+# asked once for all: there are many partitions of `clicks`, and none needs a look for each of 500 ids that nobody knows.
 SETTLEABLE = """
-    SELECT q.postback_id
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])
-      AS q(postback_id, number, click_id, advertiser_id, goal, txid)
-    LEFT JOIN LATERAL (SELECT 1 AS found FROM clicks c WHERE c.click_id = q.number LIMIT 1) a ON true
-    LEFT JOIN LATERAL (SELECT 1 AS found FROM clicks c WHERE c.old_click_id = q.click_id LIMIT 1) b ON true
-    LEFT JOIN LATERAL (SELECT 1 AS found FROM old_clicks c WHERE c.old_click_id = q.click_id LIMIT 1) d ON true
-    LEFT JOIN LATERAL (
-        SELECT 1 AS found FROM conversions c WHERE c.advertiser_id = q.advertiser_id AND c.goal = q.goal AND c.txid = q.txid LIMIT 1
-    ) e ON true
-    WHERE coalesce(a.found, b.found, d.found, e.found) = 1
+    WITH q AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])
+          AS q(postback_id, number, click_id, advertiser_id, goal, txid)
+    ), numbers AS MATERIALIZED (SELECT click_id FROM clicks WHERE click_id = ANY($2::uuid[])
+    ), old AS MATERIALIZED (
+        SELECT old_click_id FROM clicks WHERE old_click_id = ANY($3::text[])
+        UNION ALL SELECT old_click_id FROM old_clicks WHERE old_click_id = ANY($3::text[])
+    )
+    SELECT postback_id FROM q
+    WHERE number IN (SELECT click_id FROM numbers) OR click_id IN (SELECT old_click_id FROM old)
+      OR EXISTS (SELECT FROM conversions c WHERE c.advertiser_id = q.advertiser_id AND c.goal = q.goal AND c.txid = q.txid
+            AND c.postback_id <> q.postback_id)
 """
+# Tried again at once. Those whose time was over come back too: settled again, an orphan conversion is replaced, or stays as it is.
+REOPEN = """
+    UPDATE postbacks SET outcome = 'parked', next_try_at = now(), parked_until = greatest(parked_until, now() + interval '1 day')
+    WHERE outcome IN ('parked', 'orphan') AND {}
+"""
+REOPEN_BY_CLICK = REOPEN.format("lower(click_id) = ANY($1::text[])")
+REOPEN_BY_ID = REOPEN.format("postback_id = ANY($1::uuid[])")
+# Parked, or what made an orphan conversion that still is one.
+UNMATCHED = """
+    SELECT p.* FROM postbacks p LEFT JOIN conversions c ON c.id = p.conversion_id
+    WHERE p.outcome IN ('parked', 'orphan') AND p.advertiser_id IS NOT NULL AND p.postback_id > $1
+      AND (p.outcome = 'parked' OR c.status = 'orphan' AND c.postback_id = p.postback_id)
+      AND ($2::bigint IS NULL OR p.advertiser_id = $2) AND ($3::text IS NULL OR p.txid = $3)
+      AND ($4::timestamptz IS NULL OR p.received_at >= $4)
+    ORDER BY p.postback_id LIMIT $5
+"""
+# Without waiting for anybody: who holds a row decides on it. What somebody else put off meanwhile is not put off twice.
 DEFER = """
     UPDATE postbacks p SET tries = p.tries + 1, next_try_at = r.retry_at
-    FROM unnest($1::uuid[], $2::timestamptz[]) AS r(postback_id, retry_at)
-    WHERE p.postback_id = r.postback_id AND p.outcome = 'parked'
+    FROM (
+        SELECT w.postback_id, r.retry_at
+        FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS r(postback_id, tries, retry_at)
+        JOIN postbacks w USING (postback_id, tries) WHERE w.outcome = 'parked' FOR UPDATE OF w SKIP LOCKED
+    ) r WHERE p.postback_id = r.postback_id
 """
 # In the order in which they happened: that is the order of their effects.
 PARKED_OF_ORDER = """

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from tracker.adapters.postgres_clicks import roll_up
+from tracker.adapters.postgres_conversions_sql import REOPEN_BY_CLICK
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.domain import click_id
 from tracker.domain.enrichment import Tally
@@ -56,11 +57,6 @@ SPELLED = """
 HAS_ID_MAPS = """
     SELECT EXISTS (SELECT FROM tracking_hosts WHERE coalesce(source, platform) = $1
         AND settings -> 'reading' ?| ARRAY['partner_ids', 'offer_ids', 'creative_ids', 'link_keys'])
-"""
-# Those whose time was over come back too: settled again, an orphan conversion is replaced.
-TRY_AGAIN = """
-    UPDATE postbacks SET outcome = 'parked', next_try_at = now(), parked_until = greatest(parked_until, now() + interval '1 day')
-    WHERE outcome IN ('parked', 'orphan') AND lower(click_id) = ANY($1::text[])
 """
 EVENT = "INSERT INTO events (actor, action, entity, entity_id, reason, after) VALUES ($1, 'attribute', 'orphans', $2, $3, $4)"
 
@@ -165,7 +161,7 @@ async def _store(connection: Connection, orphans: Sequence[Any], owners: dict[UU
     ]
     new = {row["click_id"] for row in await connection.fetch(ATTRIBUTE, *columns, reason, actor)}
     moved = [row for row in orphans if row["click_id"] in new]
-    again = await connection.execute(TRY_AGAIN, [name for row in moved for name in _names(row)])
+    again = await connection.execute(REOPEN_BY_CLICK, [name for row in moved for name in _names(row)])
     await _move_counts(connection, moved, owners)
     if moved:
         await connection.execute(

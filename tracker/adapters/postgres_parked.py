@@ -38,19 +38,20 @@ async def sweep_round(database: Database, *, limit: int = SWEEP_ROUND) -> Round:
     now = datetime.now(UTC)
     due = [from_row(row) for row in await database.fetch(sql.TO_TRY, now, limit)]
     found = Round(looked_at=len(due))
-    ready = await _settleable(database, due, now)
+    ready = await settleable(database, due, now)
     await _defer(database, [postback for postback in due if postback.postback_id not in ready], now)
-    orders = dict.fromkeys(_order(postback) for postback in due if postback.postback_id in ready)
+    orders = dict.fromkeys(order_of(postback) for postback in due if postback.postback_id in ready)
     for order in orders:
-        await _settle_order(database, order, found)
+        await settle_order(database, order, found)
     return found
 
 
-def _order(postback: Postback) -> Order:
+def order_of(postback: Postback) -> Order:
+    """Of which order a postback tells."""
     return postback.advertiser_id, postback.goal, postback.txid
 
 
-async def _settleable(database: Database, due: Sequence[Postback], now: datetime) -> set[UUID]:
+async def settleable(database: Database, due: Sequence[Postback], now: datetime) -> set[UUID]:
     """Those worth a transaction of their own: something is there to go by, or their time is over."""
     sure = {p.postback_id for p in due if p.coupon or not p.click_id or (p.parked_until and p.parked_until <= now)}
     unsure = [p for p in due if p.postback_id not in sure]
@@ -68,13 +69,17 @@ def _number(text: str) -> UUID | None:
 
 async def _defer(database: Database, postbacks: Sequence[Postback], now: datetime) -> None:
     if postbacks:
-        times = [now + attribution.retry_after(postback.tries) for postback in postbacks]
-        async with database.connection() as connection:
-            await connection.execute(sql.DEFER, [postback.postback_id for postback in postbacks], times)
+        await database.transaction(lambda connection: _put_off(connection, postbacks, now))
 
 
-async def _settle_order(database: Database, order: Order, found: Round) -> None:
-    """Settle what can be of one order, 20 a transaction; again while that brings others of it along."""
+async def _put_off(connection: Connection, postbacks: Sequence[Postback], now: datetime) -> None:
+    tries = [postback.tries for postback in postbacks]
+    times = [now + attribution.retry_after(count) for count in tries]
+    await connection.execute(sql.DEFER, [postback.postback_id for postback in postbacks], tries, times)
+
+
+async def settle_order(database: Database, order: Order, found: Round) -> None:
+    """Settle what can be of one order, 20 a transaction; again while that brings others of it along. Adds to `found`."""
 
     async def work(connection: Connection) -> list[tuple[Postback, Verdict | None]]:
         rows = [from_row(dict(row)) for row in await connection.fetch(sql.PARKED_OF_ORDER, *order, TOGETHER)]
@@ -99,5 +104,5 @@ async def _isolated(connection: Connection, postback: Postback) -> Verdict | Non
         if not is_its_own_fault(exc):
             raise
         log.exception("parked_sweeper.postback_failed", extra={"postback_id": str(postback.postback_id)})
-    await connection.execute(sql.DEFER, [postback.postback_id], [now + attribution.retry_after(postback.tries)])
+    await _put_off(connection, [postback], now)
     return None

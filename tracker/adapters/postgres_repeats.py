@@ -130,6 +130,9 @@ async def _replace(connection: Connection, postback: Postback, existing: Any, de
     A postback that earns nobody anything replaces nothing: what the pixel said stays as it is, for people to decide.
     """
     before = existing["status"]
+    if deal.source is None and existing["postback_id"] == postback.postback_id:  # it made the orphan, and was tried again
+        reason = "; ".join(deal.trace)
+        return Verdict("orphan", "orphan", postback.postback_id, existing["id"], reason=reason)
     if deal.source is None and before == "orphan":
         return await _repeat(connection, postback, existing)
     if deal.source is None:

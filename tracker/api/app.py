@@ -15,7 +15,7 @@ from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens, SigningSecrets
 from tracker.api import conversions as conversion_routes
-from tracker.api import explain, orphans, postbacks, reports, system, things, visits, webhooks
+from tracker.api import explain, matching, orphans, postbacks, reports, system, things, visits, webhooks
 from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
 from tracker.api.intake import Breaker, Intake
@@ -23,6 +23,7 @@ from tracker.api.metrics import Metrics
 from tracker.api.reporters import Reporters
 from tracker.api.tokens import Tokens
 from tracker.journals import conversion_journal
+from tracker.matching import Matching
 from tracker.orphans import Orphans
 from tracker.route_table import route_table
 from tracker.settings import Settings
@@ -70,6 +71,7 @@ def create(settings: Settings) -> FastAPI:
     app.include_router(webhooks.routes(desk, breaker))
     app.include_router(things.routes(programme, keys, PostbackTokens(database), secrets))
     app.include_router(conversion_routes.routes(conversions))
+    app.include_router(matching.routes(Matching(database)))
     app.include_router(reports.routes(database, settings))
     app.include_router(explain.routes(settings))
     app.include_router(orphans.routes(Orphans(database, programme, partial(route_table, settings))))

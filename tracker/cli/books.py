@@ -9,7 +9,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from tracker.adapters.audit import COUNTS
+from tracker.adapters.audit import COUNTS, POSTBACK_COUNTS
 from tracker.adapters.audit import audit as read_books
 from tracker.adapters.health import Check, examine
 from tracker.adapters.postgres_books import close_silent
@@ -42,7 +42,8 @@ def audit(settings: Settings, as_json: bool) -> int:
         _print_json(books)
     else:
         _print_books(books)
-    return max((EXIT_CODES[State(part["state"])] for part in (books, books["conversions"])), key=(0, EXIT_CANNOT_TELL, EXIT_FAILED).index)
+    codes = (EXIT_CODES[State(part["state"])] for part in (books, books["conversions"], books["postbacks"]))
+    return max(codes, key=(0, EXIT_CANNOT_TELL, EXIT_FAILED).index)
 
 
 def close(settings: Settings, boot: str, reason: str) -> int:
@@ -103,6 +104,18 @@ def _print_books(books: dict[str, Any]) -> None:
         for node in part["nodes"]:
             for gap in node["missing"]:
                 console.print(f"missing: node {node['node']} boot {node['boot']} batches {gap['seq_from']} to {gap['seq_to']}")
+    _print_postbacks(console, books["postbacks"])
+
+
+def _print_postbacks(console: Console, part: dict[str, Any]) -> None:
+    table = Table(*(name.replace("_", " ") for name in POSTBACK_COUNTS), "state", title="postbacks", title_justify="left")
+    counts = ("cannot tell" if part[name] is None else str(part[name]) for name in POSTBACK_COUNTS)
+    table.add_row(*counts, _coloured(part["state"]))
+    console.print(table)
+    console.print(f"postbacks: {_coloured(part['state'])}")
+    for problem in part["problems"]:
+        rest = f" and {problem['count'] - len(problem['ids'])} more" if problem["count"] > len(problem["ids"]) else ""
+        console.print(f"{problem['name']}: {problem['count']}: {', '.join(problem['ids'])}{rest}")
 
 
 def _print_checks(checks: list[Check]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
+from tracker.cli import conversions as matching
 from tracker.cli import coverage, orphans, platforms, programme, reports, run, show
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
@@ -26,6 +27,7 @@ app.add_typer(key, name="key", help="API keys.")
 platforms.add_to(app)
 things = programme.add_to(app)
 app.add_typer(orphans.orphans, name="orphans")
+app.add_typer(matching.conversions, name="conversions")
 
 
 @app.callback()
