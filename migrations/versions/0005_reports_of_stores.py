@@ -42,7 +42,7 @@ ALTER TABLE conversions
     ADD COLUMN details jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN is_repeat boolean NOT NULL DEFAULT false;
 CREATE INDEX conversions_customer ON conversions (advertiser_id, customer, converted_at) WHERE customer IS NOT NULL;
-CREATE INDEX conversions_event_id ON conversions (advertiser_id, goal, event_id) WHERE event_id IS NOT NULL;
+CREATE INDEX conversions_event_id ON conversions (advertiser_id, event_id, goal) WHERE event_id IS NOT NULL;
 CREATE INDEX conversions_postback ON conversions (postback_id);
 CREATE INDEX postbacks_parked_click ON postbacks (click_id) WHERE outcome = 'parked';
 """

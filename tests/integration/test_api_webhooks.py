@@ -181,6 +181,24 @@ async def test_details_of_the_order_are_kept(api: Api, shop: Shop, click: str) -
     assert [item["name"] for item in details["items"]] == ["Shoes red", "Socks"]
 
 
+async def test_a_refund_finds_the_order_of_its_payment(api: Api, shop: Shop, click: str) -> None:
+    paid = stripe(SECRET, "checkout.session.completed", SESSION | {"metadata": {"click_id": click, "order_id": "O-1"}})
+    assert (await send(api, "stripe", paid)).json()["status"] == "attributed"
+    refund = await send(api, "stripe", stripe(SECRET, "charge.refunded", CHARGE, number="evt_2"))  # it has no order_id
+    assert refund.json()["duplicate"] is True, refund.text
+    assert await orders(shop) == [("O-1", "reversed", 22_000_000)]
+
+
+@pytest.mark.parametrize("policy", ["increment", "always_new", "new_or_repeated"])
+async def test_a_webhook_tells_of_one_order_whatever_the_policy(api: Api, shop: Shop, click: str, policy: str) -> None:
+    made = await api.admin("POST", "/api/v1/goals", {"slug": "sale", "campaign": "shoes", "duplicate_policy": policy})
+    assert made.status_code == 201
+    for number, state in enumerate(("pending", "paid", "paid")):
+        said = of_shopify(click, financial_status=state, updated_at=f"2026-02-0{number + 1}T00:00:00Z")
+        assert (await send(api, "shopify", shopify(SECRET, said, topic="orders/updated"))).status_code == 200
+    assert await orders(shop) == [("820982911946154508", "approved", 80_000_000)]
+
+
 async def test_an_order_that_nobody_brought_is_ignored_and_makes_no_orphan(api: Api, shop: Shop, click: str) -> None:
     organic = SHOPIFY | {"note_attributes": [], "discount_codes": [{"code": "NOBODYS"}], "landing_site": "/", "created_at": None}
     told = [(await send(api, "shopify", shopify(SECRET, organic))).json() for _ in range(2)]

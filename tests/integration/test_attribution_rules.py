@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.integration.api_client import click_text
-from tracker.adapters.postgres_attribution import GRACE
+from tracker.adapters.postgres_attribution import GRACE_TRIES
 from tracker.adapters.postgres_conversions import receive, settle
 from tracker.adapters.postgres_deals import new_id
 from tracker.domain.postback import Advertiser, from_row, read
@@ -98,6 +98,15 @@ async def test_a_returning_customer_is_the_partners_who_brought_them_where_the_c
     assert (await desk.says("E", customer="c-1")).status == "orphan"
 
 
+async def test_what_a_pixel_says_of_a_customer_brings_nobody_the_next_order(desk):
+    await desk.campaign(customer_window_days=30)
+    click = await desk.click(days=1)
+    said = {"txid": "A", "click_id": click, "customer": "c-1"}
+    pixel = read(said, desk.advertiser, postback_id=new_id(), received_at=datetime.now(UTC), source="pixel")
+    assert (await receive(desk.shop.database, pixel, timeout_s=20)).status == "attributed"
+    assert (await desk.says("B", customer="c-1")).status == "orphan"
+
+
 async def test_a_click_of_ours_that_is_on_its_way_is_waited_for_before_a_coupon_earns(desk):
     late, never = desk.shop.new_click_id(), desk.shop.new_click_id()
     assert (await desk.says("A", click_id=click_text(late), coupon="BOB")).status == "parked"
@@ -108,8 +117,9 @@ async def test_a_click_of_ours_that_is_on_its_way_is_waited_for_before_a_coupon_
     verdict = await desk.says("B", click_id=click_text(never), coupon="BOB")
     async with desk.shop.database.connection() as connection:
         row = await connection.fetchrow("SELECT * FROM postbacks WHERE postback_id = $1", verdict.postback_id)
-        assert row["next_try_at"] <= row["received_at"] + GRACE
-        await settle(connection, from_row(dict(row)), now=row["received_at"] + GRACE)
+        waiting = await settle(connection, from_row(dict(row) | {"tries": GRACE_TRIES - 1}), now=datetime.now(UTC))
+        assert waiting.status == "parked"
+        await settle(connection, from_row(dict(row) | {"tries": GRACE_TRIES}), now=datetime.now(UTC))
     assert await desk.found("B") == ("coupon", "bob", ["coupon BOB", "no click has this id"])
 
 

@@ -200,3 +200,56 @@ async def test_many_at_once_come_to_the_same(desk, policy):
     assert (await desk.owed("T"))["advertiser"] == expected[policy]
     kept = Counter(row["outcome"] for row in await desk.shop.database.fetch("SELECT outcome FROM postbacks"))
     assert kept.total() == 20
+
+
+async def test_a_pixel_changes_neither_amount_nor_click_of_a_known_order(desk):
+    rival = await desk.shop.click(clicked_at=AT - timedelta(hours=2))
+
+    def pixel(minute, **said):
+        at = AT + timedelta(minutes=minute)
+        said = {"click_id": desk.click, "txid": "T"} | said
+        return read(said, desk.advertiser, postback_id=report_id(minute), received_at=at, source="pixel")
+
+    for policy in ("ignore", "amend", "increment"):
+        await desk.policy(policy)
+        await desk.shop.execute("TRUNCATE postbacks, conversions, conversion_shares CASCADE")
+        await desk.take(pixel(1, amount="50"))
+        assert (await desk.take(pixel(2, click_id=click_text(rival), amount="100000", ts="2026-01-01T00:00:00Z"))).duplicate
+        row = await desk.shop.database.fetchrow("SELECT amount_micros, click_id FROM conversions")
+        assert (row["amount_micros"], click_text(row["click_id"])) == (50 * MICROS, desk.click), policy
+
+
+async def test_the_shops_own_report_takes_the_place_of_its_own_pixels(desk):
+    def pixel(minute, **said):
+        at = AT + timedelta(minutes=minute)
+        return read(
+            {"click_id": desk.click, "txid": "T"} | said, desk.advertiser, postback_id=report_id(minute), received_at=at, source="pixel"
+        )
+
+    for policy in ("always_new", "by_event_id"):
+        await desk.policy(policy)
+        await desk.shop.execute("TRUNCATE postbacks, conversions, conversion_shares CASCADE")
+        a, b = {"amount": "10", "event_id": "a"}, {"amount": "20", "event_id": "b"}
+        for minute, said in enumerate((a, b)):
+            await desk.take(pixel(minute, **said))
+        for minute, said in enumerate((a, b)):
+            await desk.says("T", 5 + minute, **said)
+        assert await desk.rows("T") == [(1, 10, "approved", False), (2, 20, "approved", False)], policy
+
+
+async def test_a_reversal_of_an_amount_that_none_has_is_shown_and_takes_back_no_other(desk):
+    await desk.policy("always_new")
+    await desk.says("T", 1, amount="10")
+    verdict = await desk.says("T", 2, amount="20", status="reversed")
+    assert (verdict.outcome, await desk.owed("T")) == ("conflict", {"partner": 1, "advertiser": 10})
+
+
+async def test_the_first_click_earns_a_lead_without_an_amount(desk):
+    """The same two reports in both orders of arrival."""
+    await desk.policy("ignore")
+    other = click_text(await desk.shop.click(clicked_at=AT - timedelta(hours=2)))
+    for txid, order in (("T", (0, 1)), ("U", (1, 0))):
+        reports = [desk.report(txid, 1, click_id=other), desk.report(txid, 2)]
+        for number in order:
+            await desk.take(reports[number])
+        assert click_text(await desk.shop.value("SELECT click_id FROM conversions WHERE txid = $1", txid)) == other

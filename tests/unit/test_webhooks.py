@@ -223,6 +223,7 @@ def test_a_stripe_session() -> None:
     assert said(found) == {
         "shop_event": "stripe checkout.session.completed",
         "txid": "pi_1",
+        "event_id": "pi_1",
         "status": "approved",
         "click_id": CLICK,
         "amount": "22",
@@ -280,6 +281,7 @@ def test_a_full_refund_finds_its_order_without_a_click() -> None:
     assert said(found) == {
         "shop_event": "stripe charge.refunded",
         "txid": "pi_1",
+        "event_id": "pi_1",
         "status": "reversed",
         "ts": "2026-01-31T12:00:05Z",
     }

@@ -86,7 +86,8 @@ DAYS = """
 """
 
 
-WAKE = "UPDATE postbacks SET next_try_at = now() WHERE outcome = 'parked' AND click_id = ANY($1::text[]) AND next_try_at > now()"
+# `tries` anew: a sweeper that looked a moment before the click was there puts nothing off that it did not see like this.
+WAKE = "UPDATE postbacks SET next_try_at = now(), tries = 0 WHERE outcome = 'parked' AND click_id = ANY($1::text[])"
 LATE_AFTER = timedelta(minutes=1)  # what waits for a younger click is tried each few seconds anyway
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError, OverflowError)
 

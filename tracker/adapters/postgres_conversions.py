@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tracker.adapters import postgres_conversions_sql as sql
-from tracker.adapters.postgres_attribution import GRACE, Finding, find
+from tracker.adapters.postgres_attribution import Finding, find
 from tracker.adapters.postgres_deals import Deal, deal_of, make
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_repeats import again, first_of_order, known_event, waits
@@ -51,7 +51,7 @@ async def settle(connection: Connection, postback: Postback, *, now: datetime) -
     verdict = await _decide(connection, postback, now)
     waiting = verdict.status == "parked"
     until = (postback.parked_until or await _parked_until(connection, postback)) if waiting else None
-    retry_at = _next_try(postback, now) if waiting else None
+    retry_at = now + attribution.retry_after(postback.tries) if waiting else None
     tries = postback.tries + 1 if waiting else postback.tries
     await connection.execute(
         sql.FINISH, postback.postback_id, verdict.outcome, verdict.reason, verdict.conversion_id, tries, retry_at, until
@@ -60,7 +60,7 @@ async def settle(connection: Connection, postback: Postback, *, now: datetime) -
 
 
 async def _decide(connection: Connection, postback: Postback, now: datetime) -> Verdict:
-    finding = await find(connection, postback, now=now)
+    finding = await find(connection, postback)
     expired = postback.parked_until is not None and now >= postback.parked_until
     if finding.source is None and finding.may_come and not expired:
         existing = await first_of_order(connection, postback)
@@ -99,12 +99,6 @@ async def _stored(connection: Connection, postback: Postback) -> Verdict:
     told = _TOLD.get(row["outcome"]) or ("orphan" if row["status"] == "orphan" else "attributed")
     repeated = row["outcome"] in ("duplicate", "conflict")
     return Verdict(row["outcome"], told, postback.postback_id, row["conversion_id"], repeated, row["reason"])
-
-
-def _next_try(postback: Postback, now: datetime) -> datetime:
-    """When to look again: at the end of the grace at the latest, when others than the click that is missing may earn."""
-    retry_at, grace_ends = now + attribution.retry_after(postback.tries), postback.received_at + GRACE
-    return min(retry_at, grace_ends) if now < grace_ends else retry_at
 
 
 async def _parked_until(connection: Connection, postback: Postback) -> datetime:

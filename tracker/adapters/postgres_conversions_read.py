@@ -103,6 +103,11 @@ class Conversions:
             "postbacks": [_amount(row) for row in postbacks],
         }
 
+    async def txid_of_event(self, advertiser_id: int, event_id: str) -> str | None:
+        """The order number of the conversion that an event id made; None when none did."""
+        row = await self._database.fetchrow(sql.TXID_OF_EVENT, advertiser_id, event_id)
+        return str(row["txid"]) if row else None
+
     async def click(self, text: str, *, advertiser_id: int | None = None) -> Values:
         """One click by its id in any form. NotFound `unknown_click`."""
         raw = click_id.from_any(text)

@@ -62,9 +62,10 @@ COUPON = f"""
 # The customer's last order that somebody earned by, of another number, in a campaign that pays for returning customers.
 EARLIER_ORDER = f"""
     SELECT c.partner, m.id AS campaign, c.converted_at, {_RULES}
-    FROM conversions c JOIN campaigns m ON m.id = c.campaign {_GOAL}
+    FROM conversions c JOIN campaigns m ON m.id = c.campaign {_GOAL} LEFT JOIN postbacks p ON p.postback_id = c.postback_id
     WHERE c.advertiser_id = $2 AND c.customer = $3 AND c.txid <> $4 AND c.converted_at <= $5 AND c.partner IS NOT NULL
       AND c.status IN ('pending', 'approved') AND m.customer_window_days > 0
+      AND (c.status = 'approved' OR p.unverified IS NOT TRUE)
     ORDER BY c.converted_at DESC, c.id DESC LIMIT 1
 """  # noqa: S608 - constants only
 # A partner's own terms go before all others, a goal's before the campaign's.
@@ -120,10 +121,12 @@ EXISTING_BY_ID = EXISTING.format("c.id = $1")
 EXISTING_BY_POSTBACK = EXISTING.format("c.postback_id = $1")
 EXISTING_BY_EVENT = EXISTING.format("c.advertiser_id = $1 AND c.goal = $2 AND c.event_id = $3 ORDER BY c.id LIMIT 1")
 LATEST_OF_ORDER = EXISTING.format(_ORDER + " ORDER BY c.occurrence DESC LIMIT 1")
-# Which of several a shop takes back that names no more than their common number: one of that amount, else the last that earns.
+# Which of several a shop takes back that names no more than their common number: the last that earns, of the amount that is named.
 TAKEN_BACK_OF_ORDER = EXISTING.format(
-    _ORDER + " AND c.status IN ('pending', 'approved') ORDER BY (c.amount_micros = $4) DESC, c.occurrence DESC LIMIT 1"
+    _ORDER + " AND c.status IN ('pending', 'approved') AND ($4::bigint IS NULL OR c.amount_micros = $4) ORDER BY c.occurrence DESC LIMIT 1"
 )
+PIXELS_OF_ORDER = EXISTING.format(_ORDER + " AND p.unverified AND c.amount_micros = $4 ORDER BY c.occurrence LIMIT 1")
+TXID_OF_EVENT = "SELECT txid FROM conversions WHERE advertiser_id = $1 AND event_id = $2 ORDER BY id LIMIT 1"
 POLICY = "SELECT duplicate_policy FROM goals WHERE campaign_id = $1 AND slug = $2"
 LOCK_EVENT = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 SHARE = """
@@ -189,8 +192,8 @@ DEFER = """
 """
 # In the order in which they happened: that is the order of their effects.
 PARKED_OF_ORDER = """
-    SELECT * FROM postbacks WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND outcome = 'parked'
-    ORDER BY coalesce(happened_at, received_at), received_at, postback_id LIMIT $4 FOR UPDATE
+    SELECT * FROM postbacks WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND outcome = 'parked' AND next_try_at <= $4
+    ORDER BY coalesce(happened_at, received_at), received_at, postback_id LIMIT $5 FOR UPDATE
 """
 
 CONVERSIONS = f"""

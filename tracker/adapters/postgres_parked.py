@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
+from tracker.adapters.postgres_attribution import GRACE_TRIES
 from tracker.adapters.postgres_conversions import settle
 from tracker.adapters.postgres_pool import Connection, Database, is_its_own_fault
 from tracker.domain import attribution, click_id
@@ -53,7 +54,7 @@ def order_of(postback: Postback) -> Order:
 
 async def settleable(database: Database, due: Sequence[Postback], now: datetime) -> set[UUID]:
     """Those worth a transaction of their own: something is there to go by, or their time is over."""
-    sure = {p.postback_id for p in due if p.coupon or not p.click_id or (p.parked_until and p.parked_until <= now)}
+    sure = {p.postback_id for p in due if not p.click_id or p.tries == GRACE_TRIES or (p.parked_until and p.parked_until <= now)}
     unsure = [p for p in due if p.postback_id not in sure]
     if not unsure:
         return sure
@@ -79,19 +80,18 @@ async def _put_off(connection: Connection, postbacks: Sequence[Postback], now: d
 
 
 async def settle_order(database: Database, order: Order, found: Round) -> None:
-    """Settle what can be of one order, 20 a transaction; again while that brings others of it along. Adds to `found`."""
+    """Try what is due of one order, 20 a transaction. Adds to `found`."""
 
     async def work(connection: Connection) -> list[tuple[Postback, Verdict | None]]:
-        rows = [from_row(dict(row)) for row in await connection.fetch(sql.PARKED_OF_ORDER, *order, TOGETHER)]
+        rows = [from_row(dict(row)) for row in await connection.fetch(sql.PARKED_OF_ORDER, *order, now, TOGETHER)]
         return [(postback, await _isolated(connection, postback)) for postback in rows]
 
-    while True:
+    now, is_through = datetime.now(UTC), False
+    while not is_through:  # what was tried is put off, so the next ones are others
         tried = await database.transaction(work, timeout_s=ORDER_TIMEOUT_S)
-        settled = [(postback, verdict) for postback, verdict in tried if verdict and verdict.outcome != "parked"]
-        found.settled += settled
-        if not settled or len(settled) == len(tried) < TOGETHER:
-            found.failed += sum(verdict is None for _, verdict in tried)
-            return
+        found.settled += [(postback, verdict) for postback, verdict in tried if verdict and verdict.outcome != "parked"]
+        found.failed += sum(verdict is None for _, verdict in tried)
+        is_through = len(tried) < TOGETHER
 
 
 async def _isolated(connection: Connection, postback: Postback) -> Verdict | None:

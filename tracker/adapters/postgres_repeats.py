@@ -11,6 +11,13 @@ from tracker.domain import attribution, money
 from tracker.domain.postback import Postback, Verdict
 
 NEW_EACH_TIME = frozenset(("always_new", "new_or_repeated", "by_event_id"))
+ADDING = frozenset(("always_new", "new_or_repeated", "increment"))
+
+
+def policy_for(postback: Postback, existing: Any) -> str:
+    """The duplicate policy for a report. A shop's webhook tells the whole order each time: it never adds to one, it amends."""
+    policy = str(existing["duplicate_policy"])
+    return "amend" if postback.source == "webhook" and policy in ADDING else policy
 
 
 def waits(postback: Postback, existing: Any) -> bool:
@@ -38,13 +45,14 @@ async def known_event(connection: Connection, postback: Postback, deal: Deal) ->
 
 async def again(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
     """What another report of a known order comes to; `existing` is its first conversion, or that of its event id, locked."""
-    if existing["duplicate_policy"] in NEW_EACH_TIME:
+    policy = policy_for(postback, existing)
+    if policy in NEW_EACH_TIME:
         return await _among_several(connection, postback, existing, deal)
     if _replaces(postback, existing):
         return await _replace(connection, postback, existing, deal)
     if _is_silent(postback, existing) or existing["status"] == "orphan":
         return await _repeat(connection, postback, existing)
-    if existing["duplicate_policy"] == "increment":
+    if policy == "increment":
         return await _increment(connection, postback, existing)
     if _goes_before(postback, existing):
         return await _go_before(connection, postback, existing, deal)
@@ -53,14 +61,16 @@ async def again(connection: Connection, postback: Postback, existing: Any, deal:
 
 def _goes_before(postback: Postback, existing: Any) -> bool:
     """Whether a report's amount and click count instead of those in force: an earlier one's, or under `amend` a later one's."""
-    goes_last = bool(existing["duplicate_policy"] == "amend")
-    return _is_earlier(postback, existing) != goes_last
+    return _is_earlier(postback, existing) != (policy_for(postback, existing) == "amend")
 
 
 def _is_silent(postback: Postback, existing: Any) -> bool:
-    """Whether a report says nothing of the amount: it names none, takes the sale back, or is a pixel's against the shop's own."""
-    against_shop = postback.unverified and not existing["unverified"]
-    return against_shop or not postback.amount_original or postback.status in attribution.TAKEN_BACK
+    """Whether a report changes neither amount nor click of a known order: a pixel's, which anybody can send; one that takes the sale
+    back; one that names no amount, unless it is an earlier one by another click."""
+    if postback.unverified or postback.status in attribution.TAKEN_BACK:
+        return True
+    goes_before = _is_earlier(postback, existing) and postback.click_id != existing["first_click_id"]
+    return not postback.amount_original and not goes_before
 
 
 def _is_earlier(postback: Postback, existing: Any) -> bool:
@@ -69,7 +79,7 @@ def _is_earlier(postback: Postback, existing: Any) -> bool:
 
 
 def _makes_another(postback: Postback, existing: Any) -> bool:
-    policy = existing["duplicate_policy"]
+    policy = policy_for(postback, existing)
     is_update = bool(postback.status_original) and not postback.amount_original  # it says what became of an order, not of another
     if is_update or postback.status in attribution.TAKEN_BACK or policy not in NEW_EACH_TIME:
         return False
@@ -81,6 +91,8 @@ async def _among_several(connection: Connection, postback: Postback, first: Any,
     own = await connection.fetchrow(sql.EXISTING_BY_POSTBACK, postback.postback_id)
     latest = own or await connection.fetchrow(sql.LATEST_OF_ORDER, *_key(postback))
     known = latest or first  # of another order number when an event id named it
+    if latest is not None and not own:
+        known = await _pixels_own(connection, postback, first) or latest
     if _replaces(postback, known) and (own or known["unverified"]):
         return await _replace(connection, postback, known, deal)
     if own or latest is None or (postback.unverified and not known["unverified"]):
@@ -89,13 +101,23 @@ async def _among_several(connection: Connection, postback: Postback, first: Any,
         return await _repeat(connection, postback, meant)
     if known["first_status"] in attribution.TAKEN_BACK and _is_earlier(postback, known):
         return await tell_anew(connection, postback, known, deal, after=known["status"], was="it was taken back before it was heard of")
-    return await _make_another(connection, postback, first, known["occurrence"] + 1, deal)
+    return await _make_another(connection, postback, first, latest["occurrence"] + 1, deal)
+
+
+async def _pixels_own(connection: Connection, postback: Postback, first: Any) -> Any:
+    """What a pixel said of the very sale that the shop reports now: that of its event id, else the first pixel's of its amount."""
+    if postback.unverified:
+        return None
+    if policy_for(postback, first) == "by_event_id" and postback.event_id:
+        return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id)
+    return await connection.fetchrow(sql.PIXELS_OF_ORDER, *_key(postback), postback.amount_micros)
 
 
 async def _meant(connection: Connection, postback: Postback, first: Any, latest: Any) -> Any:
     """Which conversion a report is about that makes no other; None when it makes one."""
     if postback.status in attribution.TAKEN_BACK:
-        return await connection.fetchrow(sql.TAKEN_BACK_OF_ORDER, *_key(postback), postback.amount_micros) or latest
+        amount = postback.amount_micros if postback.amount_original else None
+        return await connection.fetchrow(sql.TAKEN_BACK_OF_ORDER, *_key(postback), amount) or latest
     if not _makes_another(postback, first):
         return latest
     return first if await _has_event(connection, postback, first) else None
@@ -182,14 +204,21 @@ async def _repeat(connection: Connection, postback: Postback, existing: Any) -> 
     """
     told = "orphan" if existing["status"] == "orphan" else "attributed"
     taken_back = postback.status in attribution.TAKEN_BACK
-    problems = [] if existing["duplicate_policy"] == "amend" else _difference(existing, postback)
-    if problems and existing["duplicate_policy"] == "conflict" and not taken_back:
+    policy = policy_for(postback, existing)
+    problems = [] if policy == "amend" else _difference(existing, postback)
+    if problems and policy == "conflict" and not taken_back:
         return Verdict("conflict", "conflict", postback.postback_id, existing["id"], duplicate=True, reason=problems[0])
-    reason, stuck = await _follow(connection, postback, existing)
+    reason, stuck = ("", []) if _named_another(postback, existing) else await _follow(connection, postback, existing)
     problems = [*stuck, *problems]
     reason = "; ".join([*([reason] if reason else []), *problems]) or "the same order again"
     outcome: Literal["conflict", "duplicate"] = "conflict" if problems else "duplicate"
     return Verdict(outcome, told, postback.postback_id, existing["id"], duplicate=True, reason=reason)
+
+
+def _named_another(postback: Postback, existing: Any) -> bool:
+    """Whether a report takes back a sale of an amount that none of several has."""
+    several = policy_for(postback, existing) in NEW_EACH_TIME and postback.status in attribution.TAKEN_BACK
+    return several and bool(_difference(existing, postback))
 
 
 async def _follow(connection: Connection, postback: Postback, existing: Any) -> tuple[str, list[str]]:

@@ -87,6 +87,10 @@ class Intake:
                 log.critical("tracker.recording_failed", exc_info=failure)
                 http_server.leave_with(1)
 
+    def is_draining(self) -> bool:
+        """Whether this tracker's journal holds postbacks that PostgreSQL is not known to have yet."""
+        return self.recording is not None and self.recording.shipper.uncovered(time.time())[0] > 0
+
     async def take(self, postback: Postback) -> tuple[Verdict, bool]:
         """The verdict on `postback`, and whether it is only kept: then it is `parked` until PostgreSQL is back.
 

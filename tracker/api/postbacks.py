@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +32,7 @@ from tracker.settings import Settings
 
 log = logging.getLogger(__name__)
 
+LIST_BUDGET_S = 20.0  # of a list of reports: whoever waits longer has given up
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 Refused = Callable[[list[Any]], Awaitable[None]]
 
@@ -142,8 +144,11 @@ async def report(
 
 async def _report_each(desk: Desk, sent: Sent, reporter: Reporter, *, received_at: datetime, ip: str) -> Response:
     """One after the other, so that what a list says later of an order comes later. 207 when there is a refusal among the answers."""
+    end = time.monotonic() + LIST_BUDGET_S
     answers = [
         await _report_one(desk, stated, sent, reporter.advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+        if time.monotonic() < end
+        else problem(503, "not_reached", "the reports before this one took too long; send this one again")
         for stated, postback_id in _numbered(sent.reports or [], reporter)
     ]
     results = [{"http_status": found.status_code} | orjson.loads(found.body) for found in answers]

@@ -94,10 +94,14 @@ def _read(desk: Desk, shop: Shop, topic: str, body: bytes) -> Order | Ignored:
 
 
 async def _of_known_order(desk: Desk, breaker: Breaker, order: Order, advertiser: Advertiser) -> Mapping[str, str] | None:
-    """The parameters with the click, coupon or customer that the order is known by; None when nobody told of it."""
-    try:
-        known = await breaker.call(partial(desk.conversions.verdicts, advertiser.advertiser_id, order.parameters["txid"]))
-    except NotFound:
+    """The parameters with the number, click, coupon or customer that the order is known by; None when nobody told of it."""
+    known = await _known(desk, breaker, advertiser, order.parameters["txid"])
+    if known is None and (event := order.parameters.get("event_id")):
+        txid = await breaker.call(partial(desk.conversions.txid_of_event, advertiser.advertiser_id, event))
+        known = await _known(desk, breaker, advertiser, txid) if txid else None
+    if known is None and desk.intake.is_draining():
+        raise StoreUnavailable("reports from an outage are still being stored, and the order may be among them; send it again")
+    if known is None:
         return None
     reports = [*known["conversions"], *reversed(known["postbacks"])]  # the oldest that is kept comes first
     goals = [found["goal"] for found in reports if found["goal"]]
@@ -105,7 +109,14 @@ async def _of_known_order(desk: Desk, breaker: Breaker, order: Order, advertiser
     of_goal = [found for found in reports if found["goal"] == goal]
     by = {name: next((found[name] for found in of_goal if found.get(name)), "") for name in webhooks.WHO}
     who = {name: str(value) for name, value in by.items() if value}
-    return order.parameters | who | {"goal": goal} if who else None
+    return order.parameters | who | {"goal": goal, "txid": known["txid"]} if who else None
+
+
+async def _known(desk: Desk, breaker: Breaker, advertiser: Advertiser, txid: str) -> dict[str, Any] | None:
+    try:
+        return await breaker.call(partial(desk.conversions.verdicts, advertiser.advertiser_id, txid))
+    except NotFound:
+        return None
 
 
 def _ignored(desk: Desk, reason: str) -> Response:

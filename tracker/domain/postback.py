@@ -139,7 +139,7 @@ def read(
 
     Without a txid the click id is the key (`click_key`), so one click can make one such conversion a goal. From a
     pixel, whose key anybody can read, the status is the advertiser's `pixel_status` whatever it says. `visits`: ids of
-    clicks that the visitor's cookie names, checked by the caller.
+    clicks that the visitor's cookie names, checked by the caller. When it happened is what the store says, never what a pixel does.
 
     Raises:
         InvalidPostback: names the parameter; the text is safe to show.
@@ -178,7 +178,7 @@ def read(
         currency_original=said_currency,
         status=advertiser.pixel_status if pixel else _status(status, settings),
         status_original="" if pixel else status,
-        happened_at=_instant(parameters.get("ts", "").strip(), received_at),
+        happened_at=None if pixel else _instant(parameters.get("ts", "").strip(), received_at),
         parameters=_kept(parameters),
         ip=ip,
         unverified=pixel,

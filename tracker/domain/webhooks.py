@@ -247,14 +247,15 @@ def _stripe_refund(when: Report, charge: Mapping[str, Any], said: dict[str, str]
     if within(charge, "refunded") is not True:
         return Ignored("a partial refund does not take the sale back")
     txid = _txid(first_key(charge, *STRIPE_ORDER), "data.object has neither metadata.order_id nor payment_intent")
-    return _order(when, Price("", None), said | {"txid": txid, "status": "reversed"}, is_only_known=True)
+    known_by = {"txid": txid, "event_id": first_key(charge, *STRIPE_ORDER[1:]), "status": "reversed"}
+    return _order(when, Price("", None), said | known_by, is_only_known=True)
 
 
 def _stripe_session(when: Report, kind: str, session: Mapping[str, Any], said: dict[str, str]) -> Order | Ignored:
     """A Checkout Session. Its txid is `metadata.order_id`, else the payment intent, else its own id.
 
-    The goods cost `amount_total` less tax and shipping of `total_details`. One that expired was never bought: it concerns an
-    order that the shop told of otherwise.
+    The payment intent is the event id too: a refund names it, and nothing else of the session. The goods cost `amount_total` less
+    tax and shipping of `total_details`. One that expired was never bought: it concerns an order that the shop told of otherwise.
     """
     if key(session, "mode") == "setup":
         return Ignored("a session in the mode setup sells nothing")
@@ -268,6 +269,7 @@ def _stripe_session(when: Report, kind: str, session: Mapping[str, Any], said: d
 
     tax, shipping = units(details, "amount_tax"), units(details, "amount_shipping")
     parameters = {
+        "event_id": first_key(session, *STRIPE_ORDER[1:]),
         "txid": _txid(first_key(session, *STRIPE_ORDER, ("id",)), "data.object has neither metadata.order_id nor payment_intent nor id"),
         "status": "pending" if unpaid else STRIPE_SESSIONS[kind],
         "click_id": said["click_id"] or key(session, "client_reference_id"),
