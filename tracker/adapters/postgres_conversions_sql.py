@@ -192,7 +192,8 @@ DEFER = """
 """
 # In the order in which they happened: that is the order of their effects.
 PARKED_OF_ORDER = """
-    SELECT * FROM postbacks WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND outcome = 'parked' AND next_try_at <= greatest($4, now())
+    SELECT * FROM postbacks WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND outcome = 'parked'
+      AND next_try_at <= greatest($4, now())
     ORDER BY coalesce(happened_at, received_at), received_at, postback_id LIMIT $5 FOR UPDATE
 """
 

@@ -16,6 +16,7 @@ from tracker.domain.postback import Postback, Verdict, from_row
 log = logging.getLogger(__name__)
 
 SWEEP_ROUND = 500
+EVER = datetime(9999, 1, 1, tzinfo=UTC)
 TOGETHER = 20  # postbacks of one order in a transaction: a live postback of that order waits no longer than these take
 ORDER_TIMEOUT_S = 10.0
 Order = tuple[int, str, str]  # advertiser, goal, txid
@@ -80,18 +81,18 @@ async def _put_off(connection: Connection, postbacks: Sequence[Postback], now: d
 
 
 async def settle_order(database: Database, order: Order, found: Round) -> None:
-    """Try what is due of one order, 20 a transaction. Adds to `found`."""
+    """Try one order's first 20, due or not, for they belong together; then what else of it is due, 20 a transaction. Adds to `found`."""
 
     async def work(connection: Connection) -> list[tuple[Postback, Verdict | None]]:
-        rows = [from_row(dict(row)) for row in await connection.fetch(sql.PARKED_OF_ORDER, *order, now, TOGETHER)]
+        rows = [from_row(dict(row)) for row in await connection.fetch(sql.PARKED_OF_ORDER, *order, due_by, TOGETHER)]
         return [(postback, await _isolated(connection, postback)) for postback in rows]
 
-    now, is_through = datetime.now(UTC), False
+    due_by, is_through = EVER, False
     while not is_through:  # what was tried is put off, so the next ones are others
         tried = await database.transaction(work, timeout_s=ORDER_TIMEOUT_S)
         found.settled += [(postback, verdict) for postback, verdict in tried if verdict and verdict.outcome != "parked"]
         found.failed += sum(verdict is None for _, verdict in tried)
-        is_through = len(tried) < TOGETHER
+        due_by, is_through = datetime.now(UTC), len(tried) < TOGETHER
 
 
 async def _isolated(connection: Connection, postback: Postback) -> Verdict | None:
