@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from uuid import UUID
 
 import msgspec
 
@@ -29,12 +28,6 @@ class Row:
     receipt: Receipt
     boot: bytes
     seq: int
-
-    @property
-    def order(self) -> tuple[datetime, datetime, UUID]:
-        """When it takes effect: what happened first goes first, however it came here."""
-        postback = self.receipt.postback
-        return postback.converted_at, postback.received_at, postback.postback_id
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.api.intake import Intake
 from tracker.domain.postback import Postback, Verdict
-from tracker.errors import StoreUnavailable
+from tracker.errors import RejectedInput, StoreUnavailable
 from tracker.metrics import ConversionMetrics
 
 PARKED_TTL_S = 5.0  # the count of parked postbacks is a query
@@ -42,6 +42,18 @@ class Metrics:
         """Count a postback that was decided."""
         self.postbacks.labels("ignored" if verdict.status == "ignored" else verdict.outcome).inc()
         self._conversions.decided(postback, verdict)
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a report that is refused, or that nobody takes, and pass its error on."""
+        try:
+            yield
+        except StoreUnavailable:
+            self.postbacks.labels("unavailable").inc()
+            raise
+        except RejectedInput:
+            self.postbacks.labels("rejected").inc()
+            raise
 
     def kept(self) -> None:
         """Count a postback that the journal keeps until PostgreSQL is back."""

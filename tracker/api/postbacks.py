@@ -64,14 +64,8 @@ def routes(desk: Desk) -> APIRouter:
         take it back, their amount is not looked at); what could not be followed is said in `reason`. The store's own
         report replaces what only a pixel said, and one that can be attributed replaces an orphan.
         """
-        try:
+        with desk.metrics.counted():
             return await _receive(desk, request)
-        except StoreUnavailable:
-            desk.metrics.postbacks.labels("unavailable").inc()
-            raise
-        except RejectedInput:
-            desk.metrics.postbacks.labels("rejected").inc()
-            raise
 
     @router.get("/pixel.gif", openapi_extra=described("pixel_key"), response_class=Response, responses=GIF_ANSWER)
     @router.post("/pixel.gif", openapi_extra=with_body("pixel_key"), response_class=Response, responses=GIF_ANSWER)
@@ -163,12 +157,9 @@ async def _report_one(
     desk: Desk, stated: dict[str, str] | None, sent: Sent, advertiser: Advertiser, *, postback_id: UUID, received_at: datetime, ip: str
 ) -> Response:
     try:
-        return await report(desk, sent.query | _object(stated), advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
-    except StoreUnavailable as exc:
-        desk.metrics.postbacks.labels("unavailable").inc()
-        return problem_of(exc)
-    except RejectedInput as exc:
-        desk.metrics.postbacks.labels("rejected").inc()
+        with desk.metrics.counted():
+            return await report(desk, sent.query | _object(stated), advertiser, postback_id=postback_id, received_at=received_at, ip=ip)
+    except (StoreUnavailable, RejectedInput) as exc:
         return problem_of(exc)
 
 

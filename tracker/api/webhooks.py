@@ -48,14 +48,8 @@ def routes(desk: Desk, breaker: Breaker) -> APIRouter:
         What is none of ours is `ignored`, with its reason; else the answer is that of a postback. Sent again, it is the same
         postback.
         """
-        try:
+        with desk.metrics.counted():
             return await _receive(desk, breaker, request, shop, advertiser)
-        except StoreUnavailable:
-            desk.metrics.postbacks.labels("unavailable").inc()
-            raise
-        except RejectedInput:
-            desk.metrics.postbacks.labels("rejected").inc()
-            raise
 
     return router
 
