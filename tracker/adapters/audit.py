@@ -128,9 +128,7 @@ def _postbacks(books: PostbackBooks | None, receipts: dict[str, Any]) -> dict[st
     if books is None:
         return dict.fromkeys(POSTBACK_COUNTS) | {"state": str(State.UNKNOWN), "problems": []}
     counts = books.parts | {"in_flight": receipts["in_flight"], "unexplained": books.unexplained}
-    state = State.UNBALANCED if books.problems else State.IN_FLIGHT if counts["in_flight"] else State.BALANCED
-    if state == State.BALANCED and receipts["state"] == State.UNKNOWN:
-        state = State.UNKNOWN  # so is how many are on their way
+    state = worst([State.UNBALANCED if books.problems else State.BALANCED, State(receipts["state"])])
     return {"received": sum(counts.values()), **counts, "state": str(state), "problems": books.problems}
 
 
