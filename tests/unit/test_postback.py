@@ -160,6 +160,7 @@ def test_the_visitors_cookie_stands_for_a_click_id() -> None:
 def test_effects_are_in_the_order_of_what_happened() -> None:
     early, late = a_postback(ts="2026-01-30T00:00:00Z"), a_postback()
     assert early.order < late.order
+    assert early.identity == late.identity == (1, "sale", "T")
 
 
 def test_a_shops_own_words_are_read() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
-from tracker.adapters.postgres_parked import Round, order_of, settle_order, settleable
+from tracker.adapters.postgres_parked import Round, settle_order, settleable
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_programme_sql import EVENT
 from tracker.domain.postback import Postback, from_row
@@ -72,7 +72,7 @@ async def _batch(database: Database, wanted: Unmatched, done: Matched, reason: s
     found = Round()
     if tried:
         await _reopen(database, tried, reason, actor)
-    for order in dict.fromkeys(map(order_of, tried)):
+    for order in dict.fromkeys(postback.identity for postback in tried):
         await settle_order(database, order, found)
     _count(done, page, found)
 

@@ -42,15 +42,10 @@ async def sweep_round(database: Database, *, limit: int = SWEEP_ROUND) -> Round:
     found = Round(looked_at=len(due))
     ready = await settleable(database, due, now)
     await _defer(database, [postback for postback in due if postback.postback_id not in ready], now)
-    orders = dict.fromkeys(order_of(postback) for postback in due if postback.postback_id in ready)
+    orders = dict.fromkeys(postback.identity for postback in due if postback.postback_id in ready)
     for order in orders:
         await settle_order(database, order, found)
     return found
-
-
-def order_of(postback: Postback) -> Order:
-    """Of which order a postback tells."""
-    return postback.advertiser_id, postback.goal, postback.txid
 
 
 async def settleable(database: Database, due: Sequence[Postback], now: datetime) -> set[UUID]:

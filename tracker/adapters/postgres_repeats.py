@@ -29,8 +29,8 @@ def waits(postback: Postback, existing: Any) -> bool:
 
 async def first_of_order(connection: Connection, postback: Postback) -> Any:
     """The first conversion of a postback's order, locked; None when there is none."""
-    await connection.execute(sql.LOCK_ORDER, *_key(postback))
-    return await connection.fetchrow(sql.EXISTING_BY_TXID, *_key(postback))
+    await connection.execute(sql.LOCK_ORDER, *postback.identity)
+    return await connection.fetchrow(sql.EXISTING_BY_TXID, *postback.identity)
 
 
 async def known_event(connection: Connection, postback: Postback, deal: Deal) -> Any:
@@ -89,7 +89,7 @@ def _makes_another(postback: Postback, existing: Any) -> bool:
 async def _among_several(connection: Connection, postback: Postback, first: Any, deal: Deal) -> Verdict:
     """An order number that stands for several conversions: a new one, or the one that is meant."""
     own = await connection.fetchrow(sql.EXISTING_BY_POSTBACK, postback.postback_id)
-    latest = own or await connection.fetchrow(sql.LATEST_OF_ORDER, *_key(postback))
+    latest = own or await connection.fetchrow(sql.LATEST_OF_ORDER, *postback.identity)
     known = latest or first  # of another order number when an event id named it
     if latest is not None and not own:
         known = await _pixels_own(connection, postback, first) or latest
@@ -110,14 +110,14 @@ async def _pixels_own(connection: Connection, postback: Postback, first: Any) ->
         return None
     if policy_for(postback, first) == "by_event_id" and postback.event_id:
         return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id)
-    return await connection.fetchrow(sql.PIXELS_OF_ORDER, *_key(postback), postback.amount_micros)
+    return await connection.fetchrow(sql.PIXELS_OF_ORDER, *postback.identity, postback.amount_micros)
 
 
 async def _meant(connection: Connection, postback: Postback, first: Any, latest: Any) -> Any:
     """Which conversion a report is about that makes no other; None when it makes one."""
     if postback.status in attribution.TAKEN_BACK:
         amount = postback.amount_micros if postback.amount_original else None
-        return await connection.fetchrow(sql.TAKEN_BACK_OF_ORDER, *_key(postback), amount) or latest
+        return await connection.fetchrow(sql.TAKEN_BACK_OF_ORDER, *postback.identity, amount) or latest
     if not _makes_another(postback, first):
         return latest
     return first if await _has_event(connection, postback, first) else None
@@ -134,10 +134,6 @@ async def _has_event(connection: Connection, postback: Postback, first: Any) -> 
     if first["duplicate_policy"] != "by_event_id":
         return False
     return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id) is not None
-
-
-def _key(postback: Postback) -> tuple[int, str, str]:
-    return postback.advertiser_id, postback.goal, postback.txid
 
 
 def _replaces(postback: Postback, existing: Any) -> bool:
@@ -192,7 +188,7 @@ async def _go_before(connection: Connection, postback: Postback, existing: Any, 
 
 async def _follow_anew(connection: Connection, postback: Postback) -> None:
     """The status that the report states, on the row as it is now."""
-    existing = await connection.fetchrow(sql.EXISTING_BY_TXID, *_key(postback))
+    existing = await connection.fetchrow(sql.EXISTING_BY_TXID, *postback.identity)
     await _follow(connection, postback, existing)
 
 

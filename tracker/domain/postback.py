@@ -89,6 +89,11 @@ class Postback:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def identity(self) -> tuple[int, str, str]:
+        """The order that it tells of: advertiser, goal, txid."""
+        return self.advertiser_id, self.goal, self.txid
+
+    @property
     def order(self) -> tuple[datetime, datetime, UUID]:
         """Reports of one order take effect in this order, however they came here."""
         return self.converted_at, self.received_at, self.postback_id
