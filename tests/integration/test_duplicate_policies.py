@@ -3,22 +3,16 @@
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import count
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
 
 from tests.integration.api_client import click_text
-from tracker.adapters.postgres_conversions import receive
-from tracker.domain import click_id
+from tests.integration.desk import AT, Desk
 from tracker.domain.money import MICROS
-from tracker.domain.postback import Advertiser, read
 from tracker.programme import DUPLICATE_POLICIES
 
 pytestmark = pytest.mark.integration
-AT = datetime.now(UTC).replace(microsecond=0)
 OWED = """
     SELECT account, sum(amount_micros)::bigint AS micros FROM ledger_entries
     WHERE conversion_id IN (SELECT id FROM conversions WHERE txid = $1) GROUP BY account HAVING sum(amount_micros) <> 0
@@ -28,34 +22,13 @@ ROWS = """
         (SELECT coalesce(sum(s.amount_micros), 0)::bigint FROM conversion_shares s WHERE s.conversion_id = c.id) AS shares
     FROM conversions c WHERE txid = $1 ORDER BY occurrence
 """
-numbers = count(1)
 
 
-def report_id(minute: int) -> UUID:
-    return UUID(bytes=click_id.compose(int(AT.timestamp() * 1000) + minute, next(numbers).to_bytes(10, "big")))
-
-
-@dataclass
-class Desk:
-    """A shop's reports of its orders, taken without HTTP."""
-
-    shop: object
-    advertiser: Advertiser
-    click: str
+class Orders(Desk):
+    """What became of a shop's reports."""
 
     async def policy(self, policy):
         await self.shop.execute("UPDATE goals SET duplicate_policy = $1 WHERE slug = 'sale'", policy)
-
-    def report(self, txid, minute, number=None, **parameters):
-        """A report that was received so many minutes after the first."""
-        parameters = {"click_id": self.click, "txid": txid} | parameters
-        return read(parameters, self.advertiser, postback_id=number or report_id(minute), received_at=AT + timedelta(minutes=minute))
-
-    async def take(self, postback):
-        return await receive(self.shop.database, postback, timeout_s=20)
-
-    async def says(self, txid, minute, **parameters):
-        return await self.take(self.report(txid, minute, **parameters))
 
     async def owed(self, txid):
         rows = await self.shop.database.fetch(OWED, txid)
@@ -69,11 +42,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(api, shop):
-    made = await api.admin("POST", "/api/v1/goals", {"slug": "sale", "campaign": "shoes"})
-    assert made.status_code == 201
-    click = await shop.click(clicked_at=AT - timedelta(hours=1))
-    number = await shop.value("SELECT id FROM advertisers WHERE slug = 'shop'")
-    return Desk(shop, Advertiser(number, "shop", "EUR"), click_text(click))
+    return await Orders.opened(api, shop)
 
 
 async def outcomes(desk, policy, *reports):
@@ -155,10 +124,7 @@ async def test_an_earlier_report_that_comes_late_goes_before(desk):
 async def test_a_pixel_makes_no_second_conversion_of_what_the_shop_said(desk):
     await desk.policy("always_new")
     await desk.says("T", 1, amount="10")
-    pixel = read(
-        {"click_id": desk.click, "txid": "T", "amount": "10"}, desk.advertiser,
-        postback_id=report_id(2), received_at=AT + timedelta(minutes=2), source="pixel",
-    )  # fmt: skip
+    pixel = desk.report("T", 2, amount="10", source="pixel")
     assert (await desk.take(pixel)).outcome == "duplicate"
     assert len(await desk.rows("T")) == 1
 
@@ -204,34 +170,23 @@ async def test_many_at_once_come_to_the_same(desk, policy):
 
 async def test_a_pixel_changes_neither_amount_nor_click_of_a_known_order(desk):
     rival = await desk.shop.click(clicked_at=AT - timedelta(hours=2))
-
-    def pixel(minute, **said):
-        at = AT + timedelta(minutes=minute)
-        said = {"click_id": desk.click, "txid": "T"} | said
-        return read(said, desk.advertiser, postback_id=report_id(minute), received_at=at, source="pixel")
-
+    forged = {"click_id": click_text(rival), "amount": "100000", "ts": "2026-01-01T00:00:00Z"}
     for policy in ("ignore", "amend", "increment"):
         await desk.policy(policy)
         await desk.shop.execute("TRUNCATE postbacks, conversions, conversion_shares CASCADE")
-        await desk.take(pixel(1, amount="50"))
-        assert (await desk.take(pixel(2, click_id=click_text(rival), amount="100000", ts="2026-01-01T00:00:00Z"))).duplicate
+        await desk.says("T", 1, amount="50", source="pixel")
+        assert (await desk.says("T", 2, source="pixel", **forged)).duplicate
         row = await desk.shop.database.fetchrow("SELECT amount_micros, click_id FROM conversions")
         assert (row["amount_micros"], click_text(row["click_id"])) == (50 * MICROS, desk.click), policy
 
 
 async def test_the_shops_own_report_takes_the_place_of_its_own_pixels(desk):
-    def pixel(minute, **said):
-        at = AT + timedelta(minutes=minute)
-        return read(
-            {"click_id": desk.click, "txid": "T"} | said, desk.advertiser, postback_id=report_id(minute), received_at=at, source="pixel"
-        )
-
     for policy in ("always_new", "by_event_id"):
         await desk.policy(policy)
         await desk.shop.execute("TRUNCATE postbacks, conversions, conversion_shares CASCADE")
         a, b = {"amount": "10", "event_id": "a"}, {"amount": "20", "event_id": "b"}
         for minute, said in enumerate((a, b)):
-            await desk.take(pixel(minute, **said))
+            await desk.says("T", minute, source="pixel", **said)
         for minute, said in enumerate((a, b)):
             await desk.says("T", 5 + minute, **said)
         assert await desk.rows("T") == [(1, 10, "approved", False), (2, 20, "approved", False)], policy

@@ -3,28 +3,22 @@
 import asyncio
 import json
 import random
-from datetime import UTC, datetime, timedelta
-from itertools import count
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from tests.integration.api_client import click_text
 from tests.integration.click_source import execute
+from tests.integration.desk import AT, Desk
 from tracker.adapters.audit import POSTBACK_COUNTS, audit
-from tracker.adapters.postgres_conversions import receive
 from tracker.adapters.postgres_postback_books import PROBLEM_IDS, read
 from tracker.cli import books as cli
-from tracker.domain import click_id
-from tracker.domain.postback import Advertiser
-from tracker.domain.postback import read as read_postback
 from tracker.programme import DUPLICATE_POLICIES
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.integration
-AT = datetime.now(UTC).replace(microsecond=0)
 AMOUNTS, STATUSES = ("10", "20", "30.50", ""), ("", "pending", "approved", "reversed")
-numbers = count(1)
 ENTRY = """
     INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, conversion_id, kind, status, amount_micros,
         currency, actor)
@@ -44,29 +38,9 @@ PARKED = "UPDATE postbacks SET next_try_at = NULL WHERE txid = 'waits'"
 NOT_TAKEN_BACK = "UPDATE conversions SET status = 'reversed' WHERE txid = 'sound'"
 
 
-class Desk:
-    """Reports of orders, taken without HTTP."""
-
-    def __init__(self, shop, advertiser, click):
-        self.shop, self.advertiser, self.click = shop, advertiser, click
-
-    async def says(self, txid, minute=0, **parameters):
-        number = UUID(bytes=click_id.compose(int(AT.timestamp() * 1000) + minute, next(numbers).to_bytes(10, "big")))
-        source = parameters.pop("source", "postback")
-        parameters = {"click_id": self.click, "txid": txid} | parameters
-        at = AT + timedelta(minutes=minute)
-        return await receive(
-            self.shop.database, read_postback(parameters, self.advertiser, postback_id=number, received_at=at, source=source), timeout_s=20
-        )
-
-
 @pytest.fixture
 async def desk(api, shop):
-    made = await api.admin("POST", "/api/v1/goals", {"slug": "sale", "campaign": "shoes"})
-    assert made.status_code == 201
-    click = await shop.click(clicked_at=AT - timedelta(hours=1))
-    number = await shop.value("SELECT id FROM advertisers WHERE slug = 'shop'")
-    return Desk(shop, Advertiser(number, "shop", "EUR"), click_text(click))
+    return await Desk.opened(api, shop)
 
 
 @pytest.fixture

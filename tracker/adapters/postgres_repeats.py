@@ -40,6 +40,11 @@ async def known_event(connection: Connection, postback: Postback, deal: Deal) ->
     if await connection.fetchval(sql.POLICY, deal.source.campaign, postback.goal) != "by_event_id":
         return None
     await connection.execute(sql.LOCK_EVENT, f"{postback.advertiser_id} {postback.goal} {postback.event_id}")
+    return await _of_event(connection, postback)
+
+
+async def _of_event(connection: Connection, postback: Postback) -> Any:
+    """The conversion that was made by a postback's event id; None when there is none, or it has no event id."""
     return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id)
 
 
@@ -90,14 +95,15 @@ async def _among_several(connection: Connection, postback: Postback, first: Any,
     """An order number that stands for several conversions: a new one, or the one that is meant."""
     own = await connection.fetchrow(sql.EXISTING_BY_POSTBACK, postback.postback_id)
     latest = own or await connection.fetchrow(sql.LATEST_OF_ORDER, *postback.identity)
+    event = await _of_event(connection, postback) if policy_for(postback, first) == "by_event_id" else None
     known = latest or first  # of another order number when an event id named it
-    if latest is not None and not own:
-        known = await _pixels_own(connection, postback, first) or latest
+    if latest is not None and not own and not postback.unverified:
+        known = event or await _pixels_own(connection, postback, first) or latest
     if _replaces(postback, known) and (own or known["unverified"]):
         return await _replace(connection, postback, known, deal)
     if own or latest is None or (postback.unverified and not known["unverified"]):
         return await _repeat(connection, postback, known)
-    if meant := await _meant(connection, postback, first, known):
+    if meant := await _meant(connection, postback, first, known, event):
         return await _repeat(connection, postback, meant)
     if known["first_status"] in attribution.TAKEN_BACK and _is_earlier(postback, known):
         return await tell_anew(connection, postback, known, deal, after=known["status"], was="it was taken back before it was heard of")
@@ -105,22 +111,20 @@ async def _among_several(connection: Connection, postback: Postback, first: Any,
 
 
 async def _pixels_own(connection: Connection, postback: Postback, first: Any) -> Any:
-    """What a pixel said of the very sale that the shop reports now: that of its event id, else the first pixel's of its amount."""
-    if postback.unverified:
-        return None
+    """What a pixel said of the very sale that the shop reports now: the first pixel's of its amount; by event ids, only that of its own."""
     if policy_for(postback, first) == "by_event_id" and postback.event_id:
-        return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id)
+        return None
     return await connection.fetchrow(sql.PIXELS_OF_ORDER, *postback.identity, postback.amount_micros)
 
 
-async def _meant(connection: Connection, postback: Postback, first: Any, latest: Any) -> Any:
-    """Which conversion a report is about that makes no other; None when it makes one."""
+async def _meant(connection: Connection, postback: Postback, first: Any, latest: Any, event: Any) -> Any:
+    """Which conversion a report is about that makes no other; None when it makes one. `event`: that of its event id, if there is one."""
     if postback.status in attribution.TAKEN_BACK:
         amount = postback.amount_micros if postback.amount_original else None
         return await connection.fetchrow(sql.TAKEN_BACK_OF_ORDER, *postback.identity, amount) or latest
     if not _makes_another(postback, first):
         return latest
-    return first if await _has_event(connection, postback, first) else None
+    return first if event else None
 
 
 async def _make_another(connection: Connection, postback: Postback, first: Any, occurrence: int, deal: Deal) -> Verdict:
@@ -128,12 +132,6 @@ async def _make_another(connection: Connection, postback: Postback, first: Any, 
     if made is None:
         raise RuntimeError(f"occurrence {occurrence} of a locked order exists")
     return made
-
-
-async def _has_event(connection: Connection, postback: Postback, first: Any) -> bool:
-    if first["duplicate_policy"] != "by_event_id":
-        return False
-    return await connection.fetchrow(sql.EXISTING_BY_EVENT, postback.advertiser_id, postback.goal, postback.event_id) is not None
 
 
 def _replaces(postback: Postback, existing: Any) -> bool:

@@ -34,16 +34,19 @@ SAID = (
     ("cookie", "the value of the visitor's cookie turnout_visitor"),
     ("ts", "when it happened: seconds since 1970, or an ISO 8601 instant; default now"),
 )
-ANSWERS = (
-    {202: {"description": "Kept: nobody knows the click id yet, or the database is not there"}}
-    | CHANGING
-    | refusals(
-        _401="The token or signature is missing, wrong or too old",
-        _403="The advertiser takes no reports from this address",
-        _415="The body is neither JSON nor a form",
-        _422="A parameter is not acceptable; `code` and `field` say which",
-        _503="Neither database nor journal nor Redis take it: to be sent again",
-    )
+
+
+def answers(**refused: str) -> Described:
+    """The answers to a report: it is kept, or `refused` for one of these reasons."""
+    kept: Described = {202: {"description": "Kept: nobody knows the click id yet, or the database is not there"}}
+    return kept | CHANGING | refusals(_403="The advertiser takes no reports from this address", **refused)
+
+
+ANSWERS = answers(
+    _401="The token or signature is missing, wrong or too old",
+    _415="The body is neither JSON nor a form",
+    _422="A parameter is not acceptable; `code` and `field` say which",
+    _503="Neither database nor journal nor Redis take it: to be sent again",
 )
 STATUS_ANSWERS = refusals(_401="The token is wrong", _404="No postback has this txid", _422="txid is missing", _503="The database is away")
 GIF_ANSWER: Described = {200: {"description": "A 1×1 GIF, whatever becomes of it", "content": {"image/gif": {}}}}

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path, Request, Response
 
 from tracker.api.answers import answer, read_body
 from tracker.api.clients import client_address, kept_address
-from tracker.api.document import CHANGING, refusals
 from tracker.api.intake import Breaker
 from tracker.api.parameters import BODY_MAX_BYTES, BODY_TIMEOUT_S
+from tracker.api.postback_document import answers
 from tracker.api.postbacks import Desk, report
 from tracker.domain import signatures, webhooks
 from tracker.domain.postback import Advertiser
@@ -20,16 +20,11 @@ from tracker.errors import NotFound, RejectedInput, StoreUnavailable
 
 TOPICS: dict[Shop, str] = {"shopify": "x-shopify-topic", "woocommerce": "x-wc-webhook-topic"}
 GOAL = "sale"
-ANSWERS = (
-    {202: {"description": "Kept: nobody knows the click id yet, or the database is not there"}}
-    | CHANGING
-    | refusals(
-        _401="The shop's signature is missing, wrong or too old",
-        _403="The advertiser takes no reports from this address",
-        _404="No such shop, no such advertiser, or none with a secret of that shop",
-        _422="The payload is not what the shop sends; `code` and `field` say what is wrong",
-        _503="Neither database nor journal nor Redis take it: the shop sends it again",
-    )
+ANSWERS = answers(
+    _401="The shop's signature is missing, wrong or too old",
+    _404="No such shop, no such advertiser, or none with a secret of that shop",
+    _422="The payload is not what the shop sends; `code` and `field` say what is wrong",
+    _503="Neither database nor journal nor Redis take it: the shop sends it again",
 )
 BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}, "example": {"id": 1}}}}
