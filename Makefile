@@ -21,8 +21,8 @@ setup: $(STAMP) ## virtual environment with the hash-locked dependencies
 run: setup ## everything on this machine, with demo data: prints `ready` when it is
 	@exec $(BIN)/turnout up --demo
 
-WORKERS ?= 2
-test: setup ## the whole test suite, on real PostgreSQL and Valkey, in WORKERS=2 processes with servers of their own
+WORKERS ?= 3
+test: setup ## the whole test suite, on real PostgreSQL and Valkey, in WORKERS=3 processes with servers of their own
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 coverage: setup ## every branch of tracker/domain, by unit and property tests alone

@@ -1,6 +1,7 @@
 """Alembic's entry point. The connection string comes from `tracker.adapters.schema`, which is the only caller."""
 
 import asyncio
+import time
 
 import asyncpg
 from alembic import context
@@ -9,14 +10,22 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 UPGRADE_LOCK = 0x7475726E  # "turn": two installers at once wait for one another
+LOOK_EVERY_S = 0.1
 
 
 def _run(connection: Connection) -> None:
-    connection.exec_driver_sql(f"SELECT pg_advisory_lock({UPGRADE_LOCK})")
-    connection.commit()
+    _wait_for_others(connection)
     context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Wait while another upgrades, without a transaction: an index that the other makes beside its writers waits for all of those."""
+    while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({UPGRADE_LOCK})").scalar():
+        connection.commit()
+        time.sleep(LOOK_EVERY_S)
+    connection.commit()
 
 
 async def _online() -> None:

@@ -57,6 +57,10 @@ class StoreUnavailable(TransientError):
     """PostgreSQL cannot be reached, or refuses to work."""
 
 
+class StoreBusy(StoreUnavailable):
+    """PostgreSQL is well, but somebody holds the very row that was asked for: no reason to keep others from it."""
+
+
 class CorruptData(TurnoutError):
     """Bytes that are not what they claim to be: wrong magic, checksum, length or version."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from tracker.adapters import postgres_matching
-from tracker.adapters.postgres_matching import FIRST, Unmatched
+from tracker.adapters.postgres_matching import FIRST, Decided, Unmatched, unheard
 from tracker.adapters.postgres_pool import Database
 from tracker.errors import RejectedInput
 from tracker.programme import instant, text
@@ -18,9 +18,10 @@ REASON = "matched by hand"
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Decides anew on postbacks that nobody earned by yet."""
+    """Decides anew on postbacks that nobody earned by yet; `decided` hears of each that is settled."""
 
     database: Database
+    decided: Decided = unheard
 
     async def match(self, body: Any, actor: str, *, advertiser_id: int | None = None) -> dict[str, Any]:
         """`body`: `{"txid", "advertiser", "since", "reason", "cursor"}`, each may be missing. With `advertiser_id` only that one's.
@@ -35,7 +36,12 @@ class Matching:
         wanted = Unmatched(whose, values["txid"] or None, values["since"], values["cursor"])
         end = time.monotonic() + BUDGET_S
         done = await postgres_matching.match(
-            self.database, wanted, reason=values["reason"] or REASON, actor=actor, goes_on=lambda: time.monotonic() < end
+            self.database,
+            wanted,
+            reason=values["reason"] or REASON,
+            actor=actor,
+            goes_on=lambda: time.monotonic() < end,
+            decided=self.decided,
         )
         counts = {name: getattr(done, name) for name in ("looked_at", "attributed", "repeated", "still_open")}
         return counts | {"next_cursor": None if done.is_complete else str(done.last)}

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from tracker.domain import money, postback_settings
+from tracker.domain import plan_reading, postback_settings
 from tracker.domain.macros import MACROS
 from tracker.domain.urls import host_key
 from tracker.errors import RejectedInput
@@ -27,9 +27,11 @@ HOST = re.compile(r"(?=[^:]{1,253}(:|$))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-
 PORT_MAX = 65535
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)  # with room for time zones and windows on both sides
 DAY_S = 86_400
+HOLD_DAYS_MAX = 365
+SOME_CURRENCY = "XXX"  # stands for the advertiser's, which is not known while a body is read
 SECONDS_MAX = 3650 * DAY_S
 DEPTH_MAX = 32  # of nested settings and rules; JSON libraries give up at some hundreds
-CURRENCY = re.compile(r"[A-Z]{3}")
+CURRENCY = re.compile(r"[A-Za-z]{3}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 MACRO = re.compile(r"\{([^{}]*)\}")
@@ -46,12 +48,14 @@ TARGETS = {
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """A payout as `terms` keep it: `fixed` has an amount and its currency (None: the advertiser's), `percent` a percentage."""
+    """A payout as `terms` keep it: `fixed` has an amount and its currency (None: the advertiser's), `percent` a percentage, `plan` what
+    was sent, checked but for the partners that it names."""
 
-    payout_type: str
+    payout_type: Literal["fixed", "percent", "plan"]
     amount_micros: int | None = None
     percent_micros: int | None = None
     currency: str | None = None
+    plan: dict[str, Any] = field(default_factory=dict)
 
 
 def text(value: Any) -> str:
@@ -126,7 +130,7 @@ def old_url(value: Any) -> str:
 
 def currency(value: Any) -> str:
     """An ISO 4217 code."""
-    if not isinstance(value, str) or not CURRENCY.fullmatch(value.upper()):
+    if not isinstance(value, str) or not CURRENCY.fullmatch(value):
         raise ValueError("must be an ISO 4217 code of three letters, such as EUR")
     return value.upper()
 
@@ -182,6 +186,14 @@ def days(value: Any) -> int:
 def days_or_none(value: Any) -> int:
     """A number of days, 0 to 3650."""
     return 0 if value in (0, "0") and not isinstance(value, bool) else days(value)
+
+
+def hold(value: Any) -> int:
+    """A number of days, 0 to 365."""
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value) else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= HOLD_DAYS_MAX:
+        raise ValueError(f"must be a whole number of days from 0 to {HOLD_DAYS_MAX}")
+    return number
 
 
 def seconds(value: Any) -> int:
@@ -281,45 +293,16 @@ def one_of(*allowed: str) -> Read:
 
 
 def payout(value: Any) -> Money:
-    """`{"type":"fixed","amount":"5.00","currency":"EUR"}` or `{"type":"percent","percent":"10"}`; text: `5.00 EUR`, `10%`."""
-    if isinstance(value, str):
-        value = _payout_text(value)
-    if not isinstance(value, Mapping) or value.get("type") not in ("fixed", "percent"):
-        raise ValueError('must be {"type":"fixed","amount":"5.00","currency":"EUR"} or {"type":"percent","percent":"10"}')
-    wanted = {"type", "amount", "currency"} if value["type"] == "fixed" else {"type", "percent"}
-    if set(value) - wanted:
-        raise ValueError(f"has an unknown part {min(set(value) - wanted)!r}")
-    if value["type"] == "percent":
-        percent = _decimal(value.get("percent"), "percent")
-        if not 0 <= percent <= money.PERCENT_MICROS:
-            raise ValueError("percent must be from 0 to 100")
-        return Money("percent", percent_micros=percent)
-    amount = _decimal(value.get("amount"), "amount")
-    if amount < 0:
-        raise ValueError("amount must not be negative")
-    return Money(
-        "fixed",
-        amount_micros=amount,
-        currency=currency(value["currency"]) if value.get("currency") is not None else None,
-    )
-
-
-def _payout_text(value: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(%|[A-Za-z]{3})?\s*", value)
-    if not match:
-        raise ValueError("must be an amount such as 5.00 EUR, or a percentage such as 10%")
-    if match[2] == "%":
-        return {"type": "percent", "percent": match[1]}
-    return {"type": "fixed", "amount": match[1], "currency": match[2]}
-
-
-def _decimal(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?", str(value).strip()):
-        raise ValueError(f"{name} must be a decimal string such as 5.00")
-    try:
-        return money.parse_micros(str(value))
-    except ValueError as exc:
-        raise ValueError(f"{name} {exc}") from None
+    """`{"type":"fixed","amount":"5.00","currency":"EUR"}`, `{"type":"percent","percent":"10"}` or a plan; text: `5.00 EUR`, `10%`."""
+    if isinstance(value, Mapping) and value.get("type") == "plan":
+        plan = mapping(value)
+        slugs = plan_reading.shared_with(plan)
+        plan_reading.read(plan, {slug: number for number, slug in enumerate(slugs)}, currency=SOME_CURRENCY)
+        return Money("plan", plan=plan)
+    rate, currency = plan_reading.read_rate(value)
+    if rate.percent_micros is not None:
+        return Money("percent", percent_micros=rate.percent_micros)
+    return Money("fixed", amount_micros=rate.amount_micros, currency=currency)
 
 
 STRING: dict[str, Any] = {"type": "string"}
@@ -402,7 +385,7 @@ SOURCE = (
     Field("source", filled, "source", nullable=True, fixed=True),
     Field("source_id", filled, "source_id", nullable=True, fixed=True),
 )
-PAYOUT = Field("payout", payout, None, nullable=True, schema=OBJECT, help="5.00 EUR or 10%")
+PAYOUT = Field("payout", payout, None, nullable=True, schema=OBJECT, help="5.00 EUR or 10%, or a plan as JSON, or @FILE.json")
 
 
 def _refers(name: str, *, column: str | None = None, required: bool = True, fixed: bool = True) -> Field:
@@ -445,6 +428,10 @@ CAMPAIGN = Thing(
         Field(
             "customer_window_days", days_or_none, "customer_window_days", schema=DAYS | {"minimum": 0},
             help="how long the partner of a customer's last order earns; 0: never",
+        ),
+        Field(
+            "hold_days", hold, "hold_days", schema=DAYS | {"minimum": 0, "maximum": HOLD_DAYS_MAX},
+            help="how long what its shop approves stays pending; 0: not at all",
         ),
         Field("click_id_param", parameter, "click_id_param"),
         _instant("starts_at"), _instant("expires_at"), STATE, _mapping("rules"), *SOURCE,

@@ -19,6 +19,7 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -132,6 +133,10 @@ class Settings(BaseSettings):
     )
     outbound_allow: Networks = Field((), description="Reserved: private networks that partner postbacks, tee and look-ups may reach")
     platforms_dir: str = Field("", description="Folder of further platform profiles; one of the same name replaces ours")
+    payout_two_person: bool = Field(False, description="Every payout run must be approved by somebody else than who made it")
+    payout_debtor_name: str = Field("", description="Who pays partners, in SEPA files")
+    payout_debtor_iban: str = Field("", description="The account that partners are paid from, in SEPA files")
+    payout_debtor_bic: str = Field("", description="Its bank's BIC, where the bank still asks for it")
 
     @field_validator("fallback_url", "public_url")
     @classmethod
@@ -146,6 +151,14 @@ class Settings(BaseSettings):
         if unknown := unknown_macros(value):
             raise ValueError(f"has the unknown macro {{{unknown[0]}}}; macros are those of redirector/README.md")
         return value
+
+    @field_validator("payout_debtor_iban", "payout_debtor_bic")
+    @classmethod
+    def _is_an_account(cls, value: str, info: ValidationInfo) -> str:
+        from tracker import bank_details
+
+        check = bank_details.iban if info.field_name == "payout_debtor_iban" else bank_details.bic
+        return check(value) if value else value
 
     @field_validator("database_url")
     @classmethod
@@ -222,5 +235,5 @@ def _sentence(error: Any) -> str:
     name = PREFIX + str(error["loc"][0]).upper() + " " if error["loc"] else ""
     if not name:
         return message
-    is_secret = error["loc"][0] in ("database_url", "redis_url", "admin_key")
+    is_secret = error["loc"][0] in ("database_url", "redis_url", "admin_key", "payout_debtor_iban")
     return f"{name}{message[:1].lower()}{message[1:]}" + ("" if is_secret else f" (got {error['input']!r})")

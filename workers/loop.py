@@ -40,18 +40,19 @@ async def every(
     stop: asyncio.Event,
     work: Callable[[], Awaitable[object]],
     *,
-    on_outage: Callable[[], Awaitable[None]],
     event: str,
+    on_outage: Callable[[], Awaitable[None]] | None = None,
     backoff: Backoff | None = None,
 ) -> None:
-    """Call `work` every `seconds` until `stop`. An outage calls `on_outage` and backs off; anything else ends the process."""
+    """Call `work` every `seconds` until `stop`. After an outage it backs off, and calls `on_outage`; all else ends the process."""
     backoff = backoff or Backoff()
     while not stop.is_set():
         try:
             await work()
         except TransientError as exc:
             log.warning(event, extra={"error": str(exc)})
-            await on_outage()
+            if on_outage:
+                await on_outage()
             await backoff.pause(stop)
         else:
             backoff.reset()

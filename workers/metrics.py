@@ -110,6 +110,16 @@ class StorageMetrics:
         self.days_ahead = Gauge("turnout_partition_days_ahead", "Daily partitions made in advance", registry=registry)
 
 
+class HoldMetrics:
+    """What the keeper sees of conversions whose hold is over."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.approved = Counter("turnout_holds_approved", "Conversions approved because their hold was over", registry=registry)
+        self.overdue_s = Gauge(
+            "turnout_hold_overdue_seconds", "For how long the oldest conversion whose hold is over is not approved", registry=registry
+        )
+
+
 class SweeperMetrics:
     """What the sweeper of parked postbacks settled."""
 

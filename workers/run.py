@@ -24,7 +24,9 @@ from workers.book_watch import watch_books
 from workers.click_loading import ClickLoader
 from workers.covered_publisher import CoveredPublisher
 from workers.keeper import Keeper, LinkMaker
-from workers.metrics import BookMetrics, ClickMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
+from workers.keeper_money import HoldKeeper, MonthCloser
+from workers.keeper_months import MonthKeeper
+from workers.metrics import BookMetrics, ClickMetrics, HoldMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
 from workers.metrics_server import MetricsServer
 from workers.slots import held_slot
 from workers.stream_writer import CLICKS, CONVERSIONS, StreamWriter
@@ -144,9 +146,14 @@ async def _write(parts: Parts, kind: str, writers: Jobs, helpers: Jobs, written:
 
 
 async def _keeper(parts: Parts) -> None:
+    from tracker.adapters.postgres_pool import database
+
     settings = parts.settings
     keeper = Keeper(settings.dsn, settings.click_retention_days, StorageMetrics(parts.registry))
-    await _together([keeper.run(parts.stop), LinkMaker(settings.dsn).run(parts.stop)])
+    async with database(settings.dsn, name="keeper", size=2) as connections:
+        holds, closer = HoldKeeper(connections, HoldMetrics(parts.registry)), MonthCloser(connections)
+        jobs = (keeper, LinkMaker(settings.dsn), holds, closer, MonthKeeper(connections))
+        await _together([job.run(parts.stop) for job in jobs])
 
 
 async def _conversions(parts: Parts) -> None:

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.cluster import give_cluster
 from tests.e2e.deployment import Deployment
 from tests.e2e.installation import Installation
 
@@ -34,9 +35,13 @@ def pytest_configure(config):
 
 @pytest.fixture
 def installation(request, tmp_path):
-    """A data directory of this test's own, with free ports; nothing runs yet. Skips on a deployment: these tests kill and look inside."""
+    """A data directory of this test's own, with the schema and free ports; nothing runs yet.
+
+    Skips on a deployment: these tests kill and look inside.
+    """
     if named(request.config) is not None:
         pytest.skip("starts, kills or looks into processes of its own: not on the deployment that --base-url names")
+    give_cluster(tmp_path / "data")
     built = Installation(tmp_path / "data")
     yield built
     built.close()

@@ -6,23 +6,22 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import httpx
 import pytest
 import redis
 
+from tests.cluster import give_cluster
 from tests.integration.api_client import ADMIN_KEY, Api, Shop, open_shop
+from tests.integration.databases import Databases, database_url
 from tracker.adapters import schema
 from tracker.adapters.postgres_pool import database
 from tracker.api.app import create
 from tracker.local.servers import LocalServers
 from tracker.settings import Settings
 
-_numbers = count(1)
 REDIS_DATABASE = 9  # of a server given by TEST_REDIS_URL: away from what else lives there
 
 
@@ -37,11 +36,6 @@ class Servers:
     template: str
     redis_url: str
     local: LocalServers | None
-
-
-def database_url(dsn: str, database: str) -> str:
-    """`dsn` with another database."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
 
 
 async def _execute(dsn: str, *statements: str) -> None:
@@ -75,18 +69,25 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def own_servers(tmp_path: Path) -> Iterator[LocalServers]:
     """Servers of this test's own, with the schema, to be killed, frozen or set back."""
+    give_cluster(tmp_path / "servers")
     with LocalServers(tmp_path / "servers") as local:
-        schema.upgrade(local.dsn)
         yield local
 
 
+@pytest.fixture(scope="session")
+def databases(servers: Servers) -> Iterator[Databases]:
+    """Where the tests' databases come from and go to."""
+    made = Databases(servers.dsn, servers.template, f"turnout_test_{os.getpid()}")
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def dsn(servers: Servers) -> Iterator[str]:
+def dsn(databases: Databases) -> Iterator[str]:
     """A database of this test's own, with the schema and partitions from 35 days ago to 30 days ahead."""
-    name = f"turnout_test_{os.getpid()}_{next(_numbers)}"
-    asyncio.run(_execute(servers.dsn, f"CREATE DATABASE {name} TEMPLATE {servers.template}"))
-    yield database_url(servers.dsn, name)
-    asyncio.run(_execute(servers.dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    url = databases.take()
+    yield url
+    databases.give_back(url)
 
 
 @pytest.fixture

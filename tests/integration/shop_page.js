@@ -7,7 +7,7 @@ const { script, pages } = JSON.parse(fs.readFileSync(0, "utf8"));
 const jar = new Map(); // the browser's cookies of the shop
 
 function open(page) {
-  const seen = { images: [], beacons: [], fetched: [], errors: [], cookies: [] };
+  const seen = { images: [], policies: [], beacons: [], fetched: [], errors: [], cookies: [] };
   const listeners = [];
   const inputs = (page.inputs || []).map((value) => ({ value }));
   const window = {};
@@ -28,7 +28,7 @@ function open(page) {
   const navigator = page.beacon === "none" ? {} : {
     sendBeacon: (url, body) => { seen.beacons.push([url, String(body)]); return page.beacon !== "refused"; },
   };
-  class Image { set src(url) { seen.images.push(url); } }
+  class Image { set src(url) { seen.images.push(url); seen.policies.push(this.referrerPolicy || ""); } }
   const fetched = [];
   const fetch = (url, options = {}) => {
     seen.fetched.push([options.method || "GET", url, options.body || ""]);

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -78,7 +79,24 @@ GET   /api/v1/conversions                            401  401   401     200    2
 GET   /api/v1/conversions/{conversion_id}            401  401   401     200    200      200   200 404
 POST  /api/v1/conversions/{conversion_id}/{action}   401  401   401     403    200      200   200 404
 POST  /api/v1/conversions/match                      401  401   401     403    200      200   200 200
+POST  /api/v1/conversions/bulk                       401  401   401     403    200      200   200 422
+GET   /api/v1/balances                               401  401   401     200    200      200   200 200
+GET   /api/v1/ledger                                 401  401   401     200    200      200   200 200
+GET   /api/v1/terms                                  401  401   401     200    200      200   200 200
+POST  /api/v1/terms                                  401  401   401     403    201      201   403 403
+POST  /api/v1/campaigns/{slug}/recompute             401  401   401     403    200      200   403 403
 GET   /api/v1/reports                                401  401   401     200    200      200   200 200
+GET   /api/v1/rates                                  401  401   401     200    200      200   403 403
+POST  /api/v1/rates                                  401  401   401     403    200      200   403 403
+GET   /api/v1/payout-runs                            401  401   401     200    200      200   403 403
+POST  /api/v1/payout-runs                            401  401   401     403    201      201   403 403
+GET   /api/v1/payout-runs/{run}                      401  401   401     200    200      200   403 403
+POST  /api/v1/payout-runs/{run}/export               401  401   401     403    200      200   403 403
+POST  /api/v1/payout-runs/{run}/{action}             401  401   401     403    200      200   403 403
+GET   /api/v1/payout-runs/{run}/statements/{partner} 401  401   401     200    200      200   403 403
+GET   /api/v1/payout-details/{partner}               401  401   401     403    200      200   403 403
+PUT   /api/v1/payout-details/{partner}               401  401   401     403    200      200   403 403
+DELETE /api/v1/payout-details/{partner}              401  401   401     403    204      204   403 403
 GET   /api/v1/audit                                  401  401   401     200    200      200   403 403
 POST  /api/v1/explain                                401  401   401     200    200      200   403 403
 GET   /postback                                      200  200   200     200    200      200   200 200
@@ -101,7 +119,12 @@ OF_SHOP = ("Shop", "shop.example", "shoes", "adas", "ada", "TEN", "lead", "order
 OF_OTHER = ("Rival", "rival.example", "boots", "bobs", "bob", "FIVE", "signup", "purchase-")
 CHANGEABLE = """
     advertisers campaigns partners links aliases coupons goals tracking_hosts old_ids api_keys postback_tokens terms
-    conversions ledger_entries events
+    conversions ledger_entries events exchange_rates payout_runs statements payout_details
+"""
+EARNED = """
+    INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, kind, status, amount_micros, currency, actor)
+    SELECT '2026-01-01', 'partner', p.id, a.id, 'conversion', 'approved', 1000000, 'EUR', 'test' FROM partners p, advertisers a
+    WHERE p.slug = 'ada' AND a.slug = 'shop'
 """
 STATE = " UNION ALL ".join(
     f"SELECT '{table}', md5(coalesce(string_agg(t::text, ';' ORDER BY t::text), '')) FROM {table} t" for table in CHANGEABLE.split()
@@ -233,6 +256,8 @@ def creation(noun: str, role: str) -> dict[str, object]:
         "explain": {"url": "https://go.shop.example/x"},
         "orphans": {"days": 1},
         "conversions": {"txid": f"of-{role}"},
+        "terms": {"campaign": "shoes", "partner": "ada", "payout": "11%"},
+        "rates": {"source": role, "rates": [{"day": "2026-11-20", "currency": "USD", "rate": "1.0905"}]},
     }
     return new[noun]
 
@@ -250,10 +275,10 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         await drop_second_token(world)
         await world.made("/api/v1/advertisers/shop/rotate-token", None)
         return method, "/api/v1/advertisers/shop/revoke-token", {"slot": 2}
-    if "/signing-secrets" in path:
-        return await request_of_secrets(world, method, path)
-    if path.endswith("/orphans/map"):
-        return method, path, {"source": "tune", "kind": "partner", "source_id": f"mapped by {role}", "partner": "ada"}
+    if "/signing-secrets" in path or noun.startswith("payout-"):
+        return await (request_of_secrets if noun == "advertisers" else request_of_payouts)(world, method, path)
+    if path.rpartition("/")[2] in ("map", "bulk", "recompute"):
+        return method, path.format(slug="shoes"), await work_of(world, path, role)
     values = {"click_id": click_text(world.click), "action": "approve"}
     if "{conversion_id}" in path:
         values["conversion_id"] = await world.pending()
@@ -266,6 +291,32 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         return method, path, None if "/revoke" in path else creation(noun, role)
     body = CHANGE.get(noun, {"name": f"named by {role}"}) if method == "PATCH" else None
     return method, path + ("?group_by=advertiser,campaign,link,partner" if noun == "reports" else ""), body
+
+
+async def work_of(world: World, path: str, role: str) -> object:
+    """A body that has something done to many."""
+    if path.endswith("/bulk"):
+        return {"rows": [{"id": await world.pending(), "action": "approve"}]}
+    if path.endswith("/recompute"):
+        return {"from": "2026-01-01", "to": "2026-01-31"}
+    return {"source": "tune", "kind": "partner", "source_id": f"mapped by {role}", "partner": "ada"}
+
+
+async def request_of_payouts(world: World, method: str, path: str) -> tuple[str, str, object]:
+    """A run of a day of its own, after all before it, that pays the shop's partner."""
+    account = {"method": "paypal", "name": "A", "account": "a@example.com"}
+    await world.ask("admin", "PUT", "/api/v1/payout-details/ada", account)
+    if "{partner}" in path and "{run}" not in path:
+        return method, path.format(partner="ada"), account if method == "PUT" else None
+    world.orders += 1
+    day = (date(2030, 1, 1) + timedelta(days=world.orders)).isoformat()
+    body = {"from": day, "to": day, "currency": "EUR"}
+    if "{run}" not in path:
+        return method, path, body if method == "POST" else None
+    await world.shop.execute(EARNED)
+    run = (await world.made("/api/v1/payout-runs", body))["run"]
+    action = "mark-paid" if method == "POST" else None
+    return method, path.format(run=run, partner="ada", action=action), {"format": "csv"} if path.endswith("/export") else action and {}
 
 
 async def request_of_secrets(world: World, method: str, path: str) -> tuple[str, str, object]:
@@ -340,9 +391,16 @@ async def nothing_of_another_is_told_from_nothing(world: World, operation: str) 
 
 
 LOOKS = (
+    "/api/v1/terms?campaign=shoes",
+    "/api/v1/terms?partner=ada",
     "/api/v1/conversions?campaign=shoes",
     "/api/v1/conversions?partner=ada",
     "/api/v1/conversions?txid=order-1",
+    "/api/v1/ledger?advertiser=shop",
+    "/api/v1/ledger?campaign=shoes",
+    "/api/v1/ledger?partner=ada",
+    "/api/v1/balances?advertiser=shop",
+    "/api/v1/balances?partner=ada",
     "/api/v1/links?campaign=shoes",
     "/api/v1/coupons?campaign=shoes",
     "/api/v1/goals?campaign=shoes",

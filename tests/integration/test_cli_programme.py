@@ -87,6 +87,7 @@ def test_a_programme_is_set_up_on_the_command_line(turnout: Turnout) -> None:
         (("key", "create", "--role", "viewer", "--name", "\udcff"), {}, 2),
         (("advertiser", "rotate-token", "nobody"), {}, 2),
         (("advertiser", "signing-secret", "nobody", "--kind", "hmac"), {}, 2),
+        (("advertiser", "list-signing-secrets", "nobody"), {}, 2),
         (("advertiser", "signing-secret", "nobody", "--kind", "paypal"), {}, 2),
         (("advertiser", "revoke-signing-secret", "nobody", "--kind", "hmac", "--slot", "1"), {}, 2),
         (("link", "import", "missing.csv"), {}, 2),
@@ -118,6 +119,8 @@ def test_a_lost_token_is_replaced(turnout: Turnout) -> None:
 def test_signing_secrets_are_made_read_and_ended(turnout: Turnout) -> None:
     turnout.json("advertiser", "add", "shop", "--currency", "EUR")
     command, own = ("advertiser", "signing-secret", "shop", "--kind"), "the-shops-own-secret"
+    listing = ("advertiser", "list-signing-secrets", "shop")
+    assert turnout.run(*listing).stderr == "no signing secrets\n"
     made = turnout.run(*command, "hmac")
     assert re.fullmatch(r"hs_[0-9a-f]{40}\n", made.stdout)
     assert "revoke-signing-secret shop --kind hmac --slot 1" in turnout.run(*command, "hmac").stderr
@@ -126,6 +129,11 @@ def test_signing_secrets_are_made_read_and_ended(turnout: Turnout) -> None:
     assert [(one["kind"], one["slot"]) for one in json.loads(turnout.run(*command, "stripe", "--json", stdin=own).stdout)["secrets"]] == [
         ("hmac", 1), ("hmac", 2), ("stripe", 1), ("stripe", 2),
     ]  # fmt: skip
+    listed = turnout.json(*listing)
+    assert [sorted(one) for one in listed["secrets"]] == [["created_at", "kind", "slot"]] * 4
+    shown = turnout.run(*listing).stdout
+    assert [line.split()[:2] for line in shown.splitlines()[1:]] == [["hmac", "1"], ["hmac", "2"], ["stripe", "1"], ["stripe", "2"]]
+    assert (own in shown, made.stdout.strip() in shown) == (False, False)
     assert turnout.run(*command, "stripe", stdin=own).returncode == 2
     assert turnout.run(*command, "shopify", stdin="").returncode == 2
     ended = turnout.run("advertiser", "revoke-signing-secret", "shop", "--kind", "stripe", "--slot", "1")

@@ -206,7 +206,7 @@ def test_killed_half_way_and_sent_again_each_click_and_order_is_there_once(demo,
     assert not demo.state()["is_sent"]
     assert demo.send() == 0
     assert demo.state()["is_sent"]
-    wait_until_sync(lambda: demo.audit()[1]["state"] == "balanced", every_s=0.3)
+    wait_until_sync(lambda: demo.look_at_books()["state"] == "balanced", every_s=0.2)
     demo.check_month()
 
 

@@ -14,8 +14,15 @@ from tracker.programme import DUPLICATE_POLICIES
 
 pytestmark = pytest.mark.integration
 OWED = """
-    SELECT account, sum(amount_micros)::bigint AS micros FROM ledger_entries
-    WHERE conversion_id IN (SELECT id FROM conversions WHERE txid = $1) GROUP BY account HAVING sum(amount_micros) <> 0
+    SELECT account || coalesce(nullif(' ' || p.slug, ' ada'), '') AS account, sum(amount_micros)::bigint AS micros
+    FROM ledger_entries l LEFT JOIN partners p ON p.id = l.partner_id
+    WHERE conversion_id IN (SELECT id FROM conversions WHERE txid = $1) GROUP BY 1 HAVING sum(amount_micros) <> 0
+"""
+BOBS = """
+    WITH p AS (INSERT INTO partners (slug) VALUES ('bob') RETURNING id),
+    t AS (INSERT INTO terms (campaign_id, partner_id, payout_type, percent_micros)
+        SELECT campaign, p.id, 'percent', 30000000 FROM p, clicks WHERE click_id = $1)
+    UPDATE clicks SET partner = p.id FROM p WHERE click_id = $1
 """
 ROWS = """
     SELECT occurrence, amount_micros, payout_micros, status, is_repeat,
@@ -30,7 +37,14 @@ class Orders(Desk):
     async def policy(self, policy):
         await self.shop.execute("UPDATE goals SET duplicate_policy = $1 WHERE slug = 'sale'", policy)
 
+    async def bobs_click(self):
+        """A click of another partner, who is paid 30 %."""
+        click = await self.shop.click(clicked_at=AT - timedelta(hours=2))
+        await self.shop.execute(BOBS, click)
+        return click_text(click)
+
     async def owed(self, txid):
+        """account → what it comes to; `partner` is ada."""
         rows = await self.shop.database.fetch(OWED, txid)
         return {row["account"]: row["micros"] / MICROS for row in rows}
 
@@ -78,6 +92,38 @@ async def test_increment_adds_each_report_once(desk):
     found = await outcomes(desk, "increment", TEN, TWENTY, TEN, {"status": "reversed"})
     assert found == (["attributed", "attributed", "attributed", "duplicate"], [(1, 40, "reversed", False)], 0)
     assert (await desk.says("T", 9, amount="5", currency="USD")).outcome == "conflict"
+    verdict = await desk.says("T", 10, amount="5")
+    assert (verdict.outcome, verdict.reason) == ("conflict", "5.00 EUR was added to 40.00 EUR; nothing is owed, conversion is reversed")
+    assert (await desk.rows("T"), await desk.owed("T")) == ([(1, 45, "reversed", False)], {})
+
+
+async def becomes_an_orphan(desk, click):
+    """A report whose click nobody knew in time, and two more of its order."""
+    assert (await desk.says("T", 1, click_id=click, amount="10")).status == "parked"
+    await desk.shop.execute("UPDATE postbacks SET parked_until = now() - interval '1 day', next_try_at = now()")
+    await desk.shop.sweep()
+    assert (await desk.says("T", 3, click_id=click, amount="20")).status == "orphan"
+    assert (await desk.says("T", 4, click_id=click, status="approved")).status == "orphan"
+
+
+@pytest.mark.parametrize(("policy", "micros", "rows"), [("increment", 30, 1), ("always_new", 30, 2), ("amend", 20, 1), ("ignore", 10, 1)])
+async def test_what_was_said_of_an_orphan_counts_once_its_click_has_come(desk, api, policy, micros, rows):
+    await desk.policy(policy)
+    late = desk.shop.new_click_id(AT - timedelta(hours=1))
+    await becomes_an_orphan(desk, click_text(late))
+    await desk.shop.click(late, clicked_at=AT - timedelta(hours=1))
+    assert (await api.admin("POST", "/api/v1/conversions/match", {})).json()["attributed"] == 1
+    await desk.shop.sweep()
+    assert (await desk.owed("T"), len(await desk.rows("T"))) == ({"partner": micros / 10, "advertiser": micros}, rows)
+    assert await desk.shop.value("SELECT count(*) FROM postbacks WHERE outcome IN ('parked', 'orphan')") == 0
+
+
+async def test_all_that_was_said_of_an_orphan_is_added_when_another_report_matches_it(desk):
+    await desk.policy("increment")
+    await becomes_an_orphan(desk, "102ab4")
+    assert (await desk.says("T", 5, status="approved")).outcome == "attributed"
+    await desk.shop.sweep()
+    assert await desk.owed("T") == {"partner": 3, "advertiser": 30}
 
 
 async def test_always_new_makes_a_conversion_of_each_report(desk):
@@ -137,10 +183,14 @@ async def test_money_depends_neither_on_the_order_of_arrival_nor_on_repetition(d
     await desk.policy(policy)
     rng = random.Random(policy)
     several = policy in ("always_new", "new_or_repeated", "by_event_id")
+    clicks = [desk.click] if policy == "increment" else [desk.click, await desk.bobs_click()]
     for number in range(25):
         told = []
         for minute in range(rng.randint(1, 5)):
-            said = {"amount": rng.choice(["10", "20", "30.50"])}
+            said = {"amount": rng.choice(["10", "20", "30.50"]), "click_id": rng.choice(clicks)}
+            if policy == "amend":
+                said["amount"] = rng.choice(["", said["amount"], said["amount"]])
+                said["currency"] = rng.choice(["EUR", "USD"])
             if rng.random() < 0.5:
                 said["status"] = rng.choice(STATED if several else STATED_OR_TAKEN_BACK)
             if policy == "by_event_id":
@@ -210,3 +260,23 @@ async def test_the_first_click_earns_a_lead_without_an_amount(desk):
         for number in order:
             await desk.take(reports[number])
         assert click_text(await desk.shop.value("SELECT click_id FROM conversions WHERE txid = $1", txid)) == other
+
+
+@pytest.mark.parametrize("policy", ["ignore", "amend", "increment", "always_new", "by_event_id"])
+async def test_a_shop_that_only_states_a_status_keeps_what_its_pixel_said_of_the_sale(desk, policy):
+    """By the pixel's click, by one of its own, and by none that earns; then the shop names an amount after all."""
+    await desk.policy(policy)
+    bobs = await desk.bobs_click()
+    for txid, said, owed in (
+        ("T", {}, {"partner": 5, "advertiser": 50}),
+        ("U", {"click_id": bobs}, {"partner bob": 15, "advertiser": 50}),
+        ("V", {"click_id": "", "coupon": "NOBODYS"}, {"partner": 5, "advertiser": 50}),
+    ):
+        await desk.says(txid, 1, source="pixel", amount="50", discount="4", tax="9", event_id=txid)
+        await desk.says(txid, 2, status="approved", tax="8", **said)
+        row = await desk.shop.database.fetchrow("SELECT status, details FROM conversions WHERE txid = $1", txid)
+        assert (await desk.owed(txid), row["status"]) == (owed, "approved"), txid
+        assert row["details"] == {"discount": "4.00", "tax": "9.00" if txid == "V" else "8.00"}
+    assert (await desk.says("T", 3, amount="60", event_id="T")).outcome == "attributed"
+    assert await desk.owed("T") == {"partner": 6, "advertiser": 60}
+    assert (await desk.says("T", 4, amount="60", event_id="T")).duplicate is (policy not in ("increment", "always_new"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -56,6 +57,43 @@ async def test_parked_orders_and_orphans_whose_click_has_come_are_attributed_at_
     assert (await audit(dsn, redis_url, 1))["postbacks"]["state"] == "balanced"
     again = (await api.admin("POST", PATH, {})).json()
     assert (again["looked_at"], again["attributed"], again["still_open"]) == (1, 0, 1)
+
+
+MADE = re.compile(r'^turnout_(conversions|revenue|payout)_total\{\w+="(approved|EUR)"\} (\S+)', re.MULTILINE)
+
+
+async def made(api):
+    """What the tracker counts: conversions that are approved, their amounts and payouts."""
+    return {name: float(count) for name, _, count in MADE.findall((await api.get("/metrics")).text)}
+
+
+async def test_what_is_made_by_hand_is_counted_as_what_is_made_at_once(api, shop):
+    for number in (await parks(api, shop, "P"), await orphans(api, shop, "O")):
+        await shop.click(number)
+    answered = (await api.get("/metrics")).text.count("turnout_postbacks_total")
+    assert (await made(api)).get("conversions") == 0
+    assert (await api.admin("POST", PATH, {})).json()["attributed"] == 2
+    assert await made(api) == {"conversions": 2.0, "revenue": 100.0, "payout": 10.0}
+    told = (await api.get("/metrics")).text
+    assert (told.count("turnout_postbacks_total"), 'turnout_postbacks_total{outcome="attributed"} 0.0' in told) == (answered, True)
+    await api.admin("POST", PATH, {})
+    assert await made(api) == {"conversions": 2.0, "revenue": 100.0, "payout": 10.0}
+
+
+async def test_what_was_made_before_an_interruption_is_counted(api, shop, monkeypatch):
+    for txid in ("A", "B"):
+        await shop.click(await parks(api, shop, txid))
+    settle_order, orders = postgres_matching.settle_order, []
+
+    async def interrupted(database, order, found):
+        await settle_order(database, order, found)
+        orders.append(order)
+        if len(orders) == 2:
+            raise StoreUnavailable("away")
+
+    monkeypatch.setattr(postgres_matching, "settle_order", interrupted)
+    assert (await api.admin("POST", PATH, {})).status_code == 503
+    assert (await made(api))["conversions"] == 2.0
 
 
 async def test_a_postback_that_nobody_can_match_is_left_as_it_was(api, shop):

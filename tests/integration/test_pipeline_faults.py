@@ -68,7 +68,8 @@ def test_the_redirector_killed_between_two_steps(pipeline, point):
 def settle_with_unanswered(pipeline):
     """As `settle`, but batches that were given a seq and never written or answered may be unrecorded: no visitor saw their 302."""
     wait_until_sync(lambda: set(pipeline.accepted) <= set(pipeline.stored()), within_s=60, every_s=0.2, because="every 302 is stored")
-    books = wait_until_sync(lambda: [books for _, books in [pipeline.audit()] if books["state"] == "balanced"], within_s=90, every_s=0.5)[0]
+    wait_until_sync(lambda: pipeline.look_at_books()["state"] == "balanced", within_s=90, every_s=0.2, because="balanced")
+    _, books = pipeline.audit()
     stored = pipeline.stored()
     assert len(stored) == len(set(stored))
     assert len(set(stored) - set(pipeline.accepted)) + books["unrecorded"] <= pipeline.unknown
@@ -214,7 +215,7 @@ def test_a_node_whose_clock_is_two_hours_off(pipeline, hours, tmp_path):
     pipeline.click(100)
     wait_until_sync(lambda: set(pipeline.accepted) <= set(pipeline.stored()), because="a wrong clock loses nothing")
     pipeline.stop("serve redirector")
-    wait_until_sync(lambda: pipeline.audit()[1]["state"] == "balanced", because="balanced")
+    wait_until_sync(lambda: pipeline.look_at_books()["state"] == "balanced", because="balanced")
     pipeline.check()
 
 

@@ -150,6 +150,8 @@ PROBLEMS = [
     ("limit=0", "invalid_limit", "limit", str(ROWS_MAX)),
     ("limit=1e3", "invalid_limit", "limit", str(ROWS_MAX)),
     ("tz=Mars/Base", "invalid_tz", "tz", "Europe/Paris"),
+    ("currency=euro", "invalid_currency", "currency", "EUR"),
+    ("time=noon", "invalid_time", "time", "click"),
     ("format=xml", "invalid_format", "format", "csv"),
     ("page=2", "invalid_parameter", "page", "limit"),
 ]
@@ -348,6 +350,18 @@ async def test_the_verdict_of_a_conversions_click_is_looked_up_in_its_partition_
     plan = await explained(reports.dsn, *sql.conversions(asked), options="ANALYZE, ")
     read = {name for name in relations(plan, executed=True) if name.startswith("clicks")}
     assert read == {partitions.name_of(days[8])}
+
+
+async def test_conversions_by_the_time_of_their_click_are_found_by_an_index(reports: Reports) -> None:
+    await reports.put([], [sale("1")])
+    await reports.shop.execute(
+        "INSERT INTO conversions SELECT (jsonb_populate_record(c, jsonb_build_object('id', gen_random_uuid(), 'txid', 'n' || n,"
+        " 'clicked_at', c.converted_at - n * interval '1 hour'))).* FROM conversions c, generate_series(1, 5000) n"
+    )
+    await reports.shop.execute("ANALYZE conversions")
+    asked = read_question({"from": str(DAY), "to": str(DAY), "time": "click", "currency": "USD"})
+    plan = json.dumps(await explained(reports.dsn, *sql.conversions(asked)))
+    assert "conversions_clicked_at" in plan
 
 
 # -- when PostgreSQL does not answer

@@ -96,10 +96,22 @@ def test_json_and_csv_are_those_of_the_api(found: Reports, terminal: Terminal) -
     assert ["'=1+1", "1"] in rows
 
 
+def test_money_in_one_currency_and_what_has_no_rate(found: Reports, terminal: Terminal) -> None:
+    options = (*ASKED, "--group-by", "sub1", "--metrics", "revenue", "--filter", "sub1=news", "--currency", "EUR", "--time", "click")
+    done = terminal.run(*options)
+    header, row, total = done.stdout.splitlines()
+    assert header.split() == ["sub1", "revenue", "currency", "unconverted"]
+    assert row.split() == ["news", "1234.50", "EUR", "1", "conversion:", "revenue", "7.00", "USD"]
+    assert total.split()[:3] == ["total", "1234.50", "EUR"]
+    assert done.stderr == f"note: no rate for USD on {DAY}: not in the sums, see unconverted; turnout rates import brings rates\n"
+    assert "unconverted" not in terminal.run(*ASKED, "--metrics", "revenue", "--filter", "sub1=none", "--currency", "EUR").stdout
+
+
 def test_exit_codes(found: Reports, terminal: Terminal) -> None:
     assert terminal.code(*ASKED) == 0
     for wrong in (("--group-by", "colour"), ("--sort", "revenue", "--metrics", "clicks"), ("--limit", "no"), ("--filter", "partner"),
-                  ("--filter", "colour=red"), ("--tz", "Mars/Base"), ("--from", "monday"), ("--frobnicate",)):  # fmt: skip
+                  ("--filter", "colour=red"), ("--tz", "Mars/Base"), ("--currency", "euro"), ("--time", "noon"),
+                  ("--from", "monday"), ("--frobnicate",)):  # fmt: skip
         assert terminal.code(*wrong) == 2, wrong
     assert terminal.code(*ASKED, TURNOUT_DATABASE_URL="postgresql://x@127.0.0.1:1/x") == 3
     assert terminal.code(*ASKED, TURNOUT_TRACKER_PORT="0") == 78

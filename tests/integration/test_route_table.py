@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tests.unit.test_resolve import CAMPAIGN, LINK, OLD, PARTNER
 from tracker.adapters.lmdb_environment import LOCK_FILE_BYTES, lock_path, table_errors
 from tracker.adapters.lmdb_route_store import Position, RouteStore
-from tracker.adapters.lmdb_routes import RouteTable
+from tracker.adapters.lmdb_routes import DOMAINS_EVERY_S, RouteTable
 from tracker.domain.routes import AliasRoute, Installation, Kind
 from tracker.errors import CorruptData
 
@@ -73,6 +73,27 @@ def start(script: str, path: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     return process
+
+
+def test_the_domains_of_active_advertisers_are_read_again_after_a_publishing(path, store):
+    now = [0.0]
+    table = RouteTable(path, monotonic=lambda: now[0])
+    assert table.shop_domains() == frozenset()  # nothing is known before the table is open
+    table.refresh()
+    assert table.shop_domains() == {"s.example"}
+    other = replace(CAMPAIGN, campaign_id=9, slug="other", domains=("o.example", "p.example"))
+    paused = replace(CAMPAIGN, campaign_id=8, slug="paused", domains=("z.example",), advertiser_status="paused")
+    store.apply([other, paused], [], Position("db", 2))
+    table.refresh()
+    assert table.shop_domains() == {"s.example"}
+    now[0] = DOMAINS_EVERY_S
+    assert table.shop_domains() == {"s.example", "o.example", "p.example"}
+    store.apply([replace(route, domains=()) for route in (CAMPAIGN, other, paused)], [], Position("db", 3))
+    now[0] *= 2
+    table.refresh()
+    assert table.shop_domains() is None
+    table.close()
+    assert table.shop_domains() is None
 
 
 def test_the_lock_file_has_its_space_before_anything_opens_it(path, store):

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.integration.api_client import click_text
+from tests.integration.test_visits import SHOES
 from tests.integration.visitors import SCRIPT, browse, cookie_of, needs_node, publish_installation
 
 pytestmark = pytest.mark.integration
@@ -32,6 +33,7 @@ def test_the_click_of_the_address_is_kept_and_told_to_the_tracker():
     landed, later = browse(LANDED, LATER)
     assert landed["cookies"] == [f"turnout_click_id={CLICK}; Path=/; Max-Age=7776000; SameSite=Lax; Secure"]
     assert landed["images"] == [f"https://track.example/visit.gif?pixel_key=px_1&click_id={CLICK}"]
+    assert landed["policies"] == ["origin"]  # else a page that names itself to nobody would get no cookie
     assert (later["cookies"], later["images"], later["clickId"]) == ([], [], CLICK)
 
 
@@ -101,12 +103,13 @@ def test_nothing_is_thrown_into_a_page_whatever_it_is_like():
 
 @needs_node
 async def test_what_the_script_sends_makes_a_conversion(api, shop, tmp_path):
-    publish_installation(tmp_path)
+    publish_installation(tmp_path, campaigns=[SHOES])
     click, data = click_text(await shop.click()), {"pixelKey": shop.pixel_key}
     landed = {"url": f"https://shop.example/?click_id={click}", "data": data, "src": "http://tracker/turnout.js"}
     thanks = landed | {"url": "https://shop.example/thanks", "conversions": [{"txid": "A", "amount": 10, "currency": "EUR"}]}
     first, second = browse(landed, thanks)
-    assert cookie_of(await api.client.get(first["images"][0]))[0].startswith(f"1.{click}.")
+    referer = {"Referer": {"origin": "https://shop.example/"}[first["policies"][0]]}
+    assert cookie_of(await api.client.get(first["images"][0], headers=referer))[0].startswith(f"1.{click}.")
     ((url, body),) = second["beacons"]
     kind = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
     assert (await api.client.post(url, content=body, headers=kind)).headers["content-type"] == "image/gif"

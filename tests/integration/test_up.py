@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.cluster import give_cluster
 from tests.ports import free_port
 from tracker.data_dir import DataDir
 from tracker.local.postgres import EmbeddedPostgres
@@ -165,8 +166,10 @@ class Up:
 def make_up(tmp_path):
     made = []
 
-    def make(directory=None, **settings):
+    def make(directory=None, *, is_first=False, **settings):
         made.append(Up(directory or tmp_path / "turnout", tmp_path, **settings))
+        if not (is_first or made[-1].directory.exists()):
+            give_cluster(made[-1].directory)
         return made[-1]
 
     yield make
@@ -184,7 +187,7 @@ def all_gone(processes):
 
 
 def test_all_parts_run_answer_and_stop_in_order(make_up):
-    up = make_up().start("demo", workers=2).wait_ready()
+    up = make_up(is_first=True).start("demo", workers=2).wait_ready()
     for words in (*PARTS, *SERVERS, "demo-traffic"):
         wait_until(lambda words=words: up.pid_of(words))
     assert up.get("REDIRECTOR_PORT", "/-/readyz")[0] == 200
@@ -234,7 +237,7 @@ def test_a_restart_of_the_redirector_refuses_no_connection(make_up):
 
 def test_a_port_that_is_taken_is_named_with_its_setting(make_up):
     for setting in ("REDIRECTOR_PORT", "TRACKER_PORT", "WORKER_METRICS_PORT"):
-        up = make_up()
+        up = make_up(is_first=True)
         with socket.socket() as other:
             other.bind(("127.0.0.1", up.ports[setting]))
             other.listen()
@@ -265,7 +268,7 @@ def test_a_second_up_on_the_same_directory_is_refused(make_up):
     ],
 )
 def test_an_unreachable_server_is_named_without_its_password_and_nothing_is_left(make_up, setting, url):
-    up = make_up(**{setting: url}).start()
+    up = make_up(is_first=True, **{setting: url}).start()
     assert up.ended() == 78
     assert f"TURNOUT_{setting}" in up.errors
     assert "sesame" not in up.errors
@@ -274,14 +277,14 @@ def test_an_unreachable_server_is_named_without_its_password_and_nothing_is_left
 
 def test_given_servers_are_used_instead_of_the_embedded_ones(make_up, tmp_path):
     with LocalServers(tmp_path / "given") as given:
-        up = make_up(DATABASE_URL=given.dsn, REDIS_URL=given.redis_url).start().wait_ready()
+        up = make_up(is_first=True, DATABASE_URL=given.dsn, REDIS_URL=given.redis_url).start().wait_ready()
         assert not any(up.pid_of(words) for words in SERVERS)
         up.process.terminate()
         assert up.ended() == 0
 
 
 def test_a_part_that_refuses_its_configuration_stops_everything_with_78(make_up):
-    up = make_up()
+    up = make_up(is_first=True)
     up.directory.mkdir(mode=0o700)
     (up.directory / "refuse").touch()
     up.start()
@@ -296,7 +299,7 @@ def test_a_part_that_refuses_its_configuration_stops_everything_with_78(make_up)
 
 @pytest.mark.parametrize("delay_s", [0.3, 0.6, 1.0, 2.0, 3.0])
 def test_a_stop_during_the_start_is_clean(make_up, delay_s):
-    up = make_up().start()
+    up = make_up(is_first=True).start()
     wait_until(up.directory.joinpath("up.lock").exists)
     time.sleep(delay_s)
     family = up.family()
@@ -321,7 +324,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_at_the_first_start_is_one_clear_line(small_disk, make_up):
     for used_bytes in (0, 8 * 1024**2 - 4096 * 3):
         (small_disk / "filler").write_bytes(bytes(used_bytes))
-        up = make_up(small_disk / "turnout").start()
+        up = make_up(small_disk / "turnout", is_first=True).start()
         assert up.ended() == 78
         assert "disk full" in up.errors
         assert "Traceback" not in up.errors
@@ -330,6 +333,6 @@ def test_a_full_disk_at_the_first_start_is_one_clear_line(small_disk, make_up):
 def test_a_very_long_directory_below_a_closed_one_works(make_up, tmp_path):
     closed = tmp_path / ("closed-" * 20)
     closed.mkdir(mode=0o700)
-    up = make_up(closed / "turnout").start().wait_ready()
+    up = make_up(closed / "turnout", is_first=True).start().wait_ready()
     up.process.terminate()
     assert up.ended() == 0

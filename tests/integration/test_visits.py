@@ -1,5 +1,6 @@
 """The visitor's cookie over HTTP: who gets one, what it says, and whom an order without a click id is attributed to by it."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -8,11 +9,19 @@ import pytest
 from tests.integration.api_client import ADMIN_KEY, click_text
 from tests.integration.visitors import SECRET, cookie_of, publish_installation
 from tracker.api.app import create
+from tracker.api.tokens import Tokens
+from tracker.domain.routes import CampaignRoute
 from tracker.domain.visitor_cookie import derive, read, with_click
+from tracker.errors import StoreUnavailable
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.integration
 KEY = derive(SECRET.encode())
+SHOES = CampaignRoute(campaign_id=1, slug="shoes", advertiser_id=1, destination="https://shop.example/", domains=("shop.example",))
+CLOSED = CampaignRoute(
+    campaign_id=2, slug="hats", advertiser_id=2, destination="https://hats.example/", domains=("hats.example",), advertiser_status="paused"
+)
+PLAIN = CampaignRoute(campaign_id=3, slug="socks", advertiser_id=3, destination="https://socks.example/")
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +160,58 @@ async def test_a_postback_takes_the_cookie_from_what_it_says_alone(api, shop):
     cookie = await visit(api, shop, click_text(await shop.click()))
     answer = await api.client.get("/postback", params={"token": shop.token, "txid": "A"}, headers={"Cookie": f"turnout_visitor={cookie}"})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_click_id")
+
+
+async def asked(api, shop, **headers):
+    """Whether a visit got the cookie."""
+    ask = {"pixel_key": shop.pixel_key, "click_id": click_text(shop.new_click_id())}
+    answer = await api.client.get("/visit.gif", params=ask, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
+    return "set-cookie" in answer.headers
+
+
+async def visits_counted(api):
+    told = (await api.get("/metrics")).text
+    return {
+        outcome: int(float(count)) for outcome, count in re.findall(r'^turnout_visits_total\{outcome="(\w+)"\} (\S+)', told, re.MULTILINE)
+    }
+
+
+async def test_only_a_page_of_a_shop_gets_the_cookie(api, shop, tmp_path):
+    publish_installation(tmp_path, campaigns=[SHOES, CLOSED, PLAIN])
+    for headers in ({"Referer": "https://shop.example/"}, {"Referer": "https://m.shop.example/a?b"}, {"Origin": "https://shop.example"}):
+        assert await asked(api, shop, **headers), headers
+    for headers in (
+        {"Referer": "https://thief.example/"},
+        {"Referer": "https://thief.example/?https://shop.example/"},
+        {"Referer": "https://hats.example/"},
+        {"Referer": "https://socks.example/"},
+        {"Origin": "https://thief.example", "Referer": "https://shop.example/"},
+        {"Origin": "null"},
+        {},
+    ):
+        assert not await asked(api, shop, **headers), headers
+    assert await visits_counted(api) == {"kept": 3, "other_page": 6, "no_page": 1, "rejected": 0, "unavailable": 0}
+
+
+async def test_where_only_a_paused_advertiser_declares_its_domains_nobody_gets_the_cookie(api, shop, tmp_path):
+    publish_installation(tmp_path, campaigns=[CLOSED, PLAIN])
+    assert not await asked(api, shop, Referer="https://hats.example/")
+
+
+async def test_where_nobody_declares_domains_every_page_gets_the_cookie(api, shop, tmp_path):
+    publish_installation(tmp_path, campaigns=[PLAIN])
+    assert [await asked(api, shop), await asked(api, shop, Referer="https://anywhere.example/")] == [True, True]
+    assert (await visits_counted(api))["kept"] == 2
+
+
+async def test_visits_that_are_not_kept_are_counted_by_why(api, shop, monkeypatch):
+    await api.get("/visit.gif", pixel_key=shop.pixel_key, click_id="old-platform-77")
+    await api.get("/visit.gif", pixel_key="px_wrong", click_id=click_text(shop.new_click_id()))
+
+    async def away(*_):
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(Tokens, "advertiser", away)
+    assert not await asked(api, shop)
+    assert await visits_counted(api) == {"kept": 0, "other_page": 0, "no_page": 0, "rejected": 2, "unavailable": 1}

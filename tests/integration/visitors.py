@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tracker.adapters.lmdb_route_store import Position, RouteStore
 from tracker.data_dir import DataDir
-from tracker.domain.routes import Installation
+from tracker.domain.routes import CampaignRoute, Installation
 
 SECRET = "5e" * 32
 SCRIPT = Path(__file__).parents[2] / "tracker" / "api" / "turnout.js"
@@ -20,12 +21,12 @@ NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="turnout.js is run in node, which is not on this machine")
 
 
-def publish_installation(data_dir: Path, secret: str = SECRET) -> None:
+def publish_installation(data_dir: Path, secret: str = SECRET, campaigns: Sequence[CampaignRoute] = ()) -> None:
     """What the route publisher writes of an installation; no tokens, so that PostgreSQL is asked for these."""
     path = DataDir.at(str(data_dir)).routes
     path.parent.mkdir(parents=True, exist_ok=True)
     store = RouteStore(path)
-    store.apply([Installation(visitor_secret=secret)], [], Position("tests", 1))
+    store.apply([Installation(visitor_secret=secret), *campaigns], [], Position("tests", 1))
     store.close()
 
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain import click_id
-from tracker.domain.visitor_cookie import CLICKS_MAX, derive, read, with_click
+from tracker.domain.urls import allowed_deep_link
+from tracker.domain.visitor_cookie import CLICKS_MAX, derive, page_of, read, with_click
 
 CLICKS = st.builds(click_id.compose, st.integers(0, click_id.MAX_MS), st.binary(min_size=10, max_size=10)).map(
     lambda raw: click_id.to_text(raw).decode()
@@ -41,3 +42,14 @@ def test_another_key_makes_it_nothing(clicks, secret):
 @given(st.text())
 def test_any_text_can_be_read(value):
     assert read(value, KEY) == ()
+
+
+HEADERS = st.text() | st.sampled_from(["null", "https://shop.example", "https://a.shop.example/x", "https://shop.example.evil.example/"])
+
+
+@given(HEADERS, HEADERS)
+def test_only_what_a_deep_link_may_lead_to_is_a_page_of_a_shop(origin, referer):
+    page = page_of(origin, referer, {"shop.example"})
+    site = "/".join((origin or referer).split("/")[:3])
+    assert (page == "shop") == (allowed_deep_link(site.encode("utf-8", "surrogatepass"), {"shop.example"}) is not None)
+    assert (page == "no_page") == (not origin and not referer)

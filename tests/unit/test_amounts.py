@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain.amounts import FORMATS, micros_of
-from tracker.domain.money import MAX_MICROS, MICROS, minor_unit
+from tracker.domain.money import MAX_MICROS, MICROS, minor_unit, parse_micros
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,17 @@ def test_whatever_is_sent_is_an_amount_or_a_clear_refusal(text, amount_format, c
     except ValueError as exc:
         found = str(exc)
     assert found or found == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [("5.0000000", 5_000_000), ("0.000000000000", 0), ("-1.5000000", -1_500_000), ("1e3", 1_000_000_000), ("0.000001", 1), ("1e-6", 1)],
+)
+def test_zeros_beyond_the_millionth_say_nothing(text, micros):
+    assert parse_micros(text) == micros
+
+
+@pytest.mark.parametrize("text", ["1e-7", "1e-40", "0.0000001", "123456789.00000000000000000000000000001"])
+def test_digits_beyond_the_millionth_are_refused(text):
+    with pytest.raises(ValueError, match="at most six digits"):
+        parse_micros(text)

@@ -13,7 +13,7 @@ from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
 from tracker.local.metrics_hub import UP_NAME
 from tracker.metrics import ConversionMetrics
-from workers.metrics import BookMetrics, ClickMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
+from workers.metrics import BookMetrics, ClickMetrics, HoldMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
 
 CATALOGUE = Path(__file__).parents[2] / "tracker" / "README.md"
 ROW = re.compile(r"^\| `(turnout_\w+)(?:\{([\w,]*)\})?` \| (\w+) \|", re.MULTILINE)
@@ -36,6 +36,7 @@ def everything(tmp_path):
     SweeperMetrics(registry, conversions)
     BookMetrics(registry)
     StorageMetrics(registry)
+    HoldMetrics(registry)
     found |= dict(exposed(registry.collect()))
     found |= dict(exposed(Metrics(Intake(None, Breaker(), options)).registry.collect()))
     return found | {UP_NAME: "gauge"}

@@ -163,6 +163,20 @@ def test_effects_are_in_the_order_of_what_happened() -> None:
     assert early.identity == late.identity == (1, "sale", "T")
 
 
+@pytest.mark.parametrize(
+    ("source", "text", "told_at"),
+    [
+        ("webhook", "2026-01-31T11:00:00Z", AT - timedelta(hours=1)),
+        ("webhook", "", AT - timedelta(days=1)),
+        ("webhook", "2027-01-31T11:00:00Z", AT),  # not believed: it was told when we heard of it
+        ("postback", "2026-01-31T11:00:00Z", AT - timedelta(days=1)),
+    ],
+)
+def test_the_webhooks_of_an_order_take_effect_by_when_the_shop_says_they_came_about(source: str, text: str, told_at: datetime) -> None:
+    found = a_postback(source, ts="2026-01-30T12:00:00Z", stated_at=text)
+    assert (found.order[0], found.converted_at) == (told_at, AT - timedelta(days=1))
+
+
 def test_a_shops_own_words_are_read() -> None:
     settings = PostbackSettings({"order": "txid"}, {"2": "pending", "": "pending"}, "comma")
     shop = Advertiser(1, "shop", "EUR", settings=settings)

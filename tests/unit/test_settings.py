@@ -52,6 +52,8 @@ def test_the_table_of_settings_in_the_readme_is_true():
         ("DATABASE_URL", "mysql://u:secretword@h/x", "postgresql://"),
         ("DATABASE_URL", "postgresql://u:secretword@h:bad/x", "TURNOUT_DATABASE_URL"),
         ("REDIS_URL", "ftp://secretword", "redis://"),
+        ("PAYOUT_DEBTOR_IBAN", "DE00secretword", "TURNOUT_PAYOUT_DEBTOR_IBAN"),
+        ("PAYOUT_DEBTOR_BIC", "COBADE", "TURNOUT_PAYOUT_DEBTOR_BIC"),
     ],
 )
 def test_a_bad_value_is_one_sentence_that_says_what_is_allowed(monkeypatch, name, value, says):

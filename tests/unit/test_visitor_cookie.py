@@ -6,7 +6,7 @@ import hmac
 import pytest
 
 from tracker.domain import click_id
-from tracker.domain.visitor_cookie import CLICKS_MAX, derive, read, with_click
+from tracker.domain.visitor_cookie import CLICKS_MAX, derive, page_of, read, with_click
 
 KEY = derive(b"00" * 32)
 
@@ -65,3 +65,32 @@ def test_what_was_touched_is_nothing_and_is_begun_anew(change):
 def test_a_cookie_of_another_installation_is_nothing():
     assert read(cookie(1), derive(b"another")) == ()
     assert read(cookie(1), b"00" * 32) == ()
+
+
+@pytest.mark.parametrize(
+    ("origin", "referer", "page"),
+    [
+        ("https://shop.example", "", "shop"),
+        ("", "https://shop.example/", "shop"),
+        ("", "http://www.shop.example:8080/boots?x=1#y", "shop"),
+        ("", "https://shop.example/" + "x" * 4096, "shop"),
+        ("", "https://SHOP.example", "shop"),
+        ("", "https://xn--bcher-kva.example/", "shop"),
+        ("", "", "no_page"),
+        ("https://thief.example", "https://shop.example/", "other_page"),  # a page's own word goes before its address
+        ("null", "https://shop.example/", "other_page"),
+        ("", "https://thief.example/https://shop.example/", "other_page"),
+        ("", "https://shop.example.thief.example/", "other_page"),
+        ("", "https://thief-shop.example/", "other_page"),
+        ("", "https://shop.example@thief.example/", "other_page"),
+        ("", "ftp://shop.example/", "other_page"),
+        ("", "shop.example", "other_page"),
+    ],
+)
+def test_whose_page_asks_is_told_by_the_rule_of_deep_links(origin, referer, page):
+    assert page_of(origin, referer, {"shop.example", "bücher.example"}) == page
+
+
+def test_where_nobody_declares_domains_every_page_is_a_shops():
+    assert [page_of("", referer, None) for referer in ("", "https://thief.example/")] == ["shop", "shop"]
+    assert page_of("", "https://shop.example/", frozenset()) == "other_page"

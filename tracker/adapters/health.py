@@ -13,7 +13,7 @@ from typing import Any, Literal
 import psutil
 from redis.exceptions import ResponseError
 
-from tracker.adapters import partitions
+from tracker.adapters import partitions, postgres_balances
 from tracker.adapters.postgres_session import PostgresSession
 from tracker.adapters.redis_connection import RedisConnection
 from tracker.adapters.redis_topology import Server
@@ -23,6 +23,7 @@ from tracker.errors import StoreUnavailable, StreamUnavailable
 Network = IPv4Network | IPv6Network
 Result = Literal["ok", "warn", "fail", "unknown"]
 TIMEOUT_S = 10.0
+CLOSINGS_TIMEOUT_S = 60.0  # the whole ledger is read
 POSTGRES_LEAST = 150000
 REDIS_LEAST = (7, 0)
 LOCKS_LEAST = 64  # times max_connections; a query over all days takes several locks a partition
@@ -72,6 +73,7 @@ async def _postgres(dsn: str) -> list[Check]:
             checks = [*_postgres_settings(found), _clock("PostgreSQL", clock.timestamp() - (sent + received) / 2)]
         async with session.use(TIMEOUT_S) as connection:
             checks += _partitions(await partitions.layout(connection), await partitions.edge_rows(connection))
+        checks.append(await _closings(session))
     except StoreUnavailable as exc:
         return [
             Check("PostgreSQL", "fail", str(exc), "start it, or correct TURNOUT_DATABASE_URL; on a new database run: turnout db upgrade")
@@ -97,6 +99,17 @@ def _postgres_settings(found: dict[str, str]) -> list[Check]:
             f"set max_locks_per_transaction to {LOCKS_LEAST} or more: there is a partition a day", bad="warn",
         ),
     ]  # fmt: skip
+
+
+async def _closings(session: PostgresSession) -> Check:
+    name = "balance closings"
+    try:
+        async with session.use(CLOSINGS_TIMEOUT_S) as connection:
+            months = await postgres_balances.differing_months(connection)
+    except StoreUnavailable as exc:
+        return Check(name, "unknown", str(exc), "the ledger could not be read in time; try again when less is going on")
+    found = f"differ: {', '.join(f'{month:%Y-%m}' for month in months)}" if months else "agree with the ledger"
+    return _check(name, not months, found, "somebody changed the ledger of a closed month: see ledger_entries and balance_closings of it")
 
 
 def _partitions(found: partitions.Layout, edge_rows: int) -> list[Check]:

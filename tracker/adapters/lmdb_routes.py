@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -41,6 +42,7 @@ CACHE_ENTRIES = 20_000  # decoded routes of one kind; emptied when full
 KEY_MAX, NAME_MAX = 512, 260  # whoever writes URLs and Hosts writes the keys: longer ones are not remembered, no host is longer
 SOURCES_MAX = 1000  # compiled platforms of hosts with settings of their own
 READING = "reading"  # the part of a host's settings that says what its operator changed on the platform
+DOMAINS_EVERY_S = 5.0  # how often all campaigns are read for the domains of their advertisers, at most
 LOOK_EVERY_S = 1.0  # how often a reader looks whether a (new) file is there
 DIGESTED_ALIASES: Final = Kind.ALIAS + b"\1"  # the beginning of the keys of aliases that are too long to be keys themselves
 _MISSING: Final = object()
@@ -80,6 +82,8 @@ class RouteTable:
         self._txnid = 0
         self._look_at = float("-inf")
         self._installation: Installation | None = None
+        self._shop_domains: frozenset[str] | None = frozenset()
+        self._domains_at, self._domains_txnid = float("-inf"), -1
         self._forget()
 
     @property
@@ -210,6 +214,21 @@ class RouteTable:
             self._keep(self._partners, partner_id, partner)
         return partner
 
+    def shop_domains(self) -> frozenset[str] | None:
+        """What active advertisers with a campaign declare as their domains; None when no advertiser declares any.
+
+        A publishing is seen after five seconds at most. A table that cannot be read says what it said before, at first nothing.
+        """
+        now = self._monotonic()
+        if self._env is not None and self._txnid != self._domains_txnid and now >= self._domains_at + DOMAINS_EVERY_S:
+            campaigns = self._all_campaigns()
+            if campaigns is not None:
+                declared = [campaign for campaign in campaigns if campaign.domains]
+                active = frozenset(domain for campaign in declared if campaign.advertiser_status == ACTIVE for domain in campaign.domains)
+                self._shop_domains = active if declared else None
+                self._domains_at, self._domains_txnid = now, self._txnid
+        return self._shop_domains
+
     def token(self, token_hash: bytes) -> TokenRoute | None:
         """The live postback token or pixel key with that hash."""
         return self._read(TokenRoute, route_key(Kind.TOKEN, token_hash))
@@ -237,8 +256,9 @@ class RouteTable:
 
     def _read(self, kind: type[R], key: bytes) -> R | None:
         data = self._get(self._routes, key)
-        if data is None:
-            return None
+        return None if data is None else self._decoded(kind, data)
+
+    def _decoded(self, kind: type[R], data: bytes) -> R | None:
         try:
             return decode(kind, data)
         except CorruptData:
@@ -258,6 +278,19 @@ class RouteTable:
             self.close()
             return None
         return value[ID_BYTES:] if value else None
+
+    def _all_campaigns(self) -> list[CampaignRoute] | None:
+        """Those that can be read; None when the table cannot."""
+        try:
+            with self._env.begin(db=self._routes) as txn, txn.cursor() as cursor:
+                cursor.set_range(Kind.CAMPAIGN)
+                rows = takewhile(lambda row: row[0].startswith(Kind.CAMPAIGN), cursor)
+                found = [self._decoded(CampaignRoute, value[ID_BYTES:]) for _, value in rows]
+        except (lmdb.Error, OSError):
+            log.exception("routes.table_lost")
+            self.close()
+            return None
+        return [campaign for campaign in found if campaign]
 
     def _has_aliases(self, host: str) -> bool:
         """Whether any old URL of that host is in the table: most hosts have none, and their URLs are all different."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tracker.adapters import postgres_conversions_sql as sql
+from tracker.adapters import postgres_known_orders
 from tracker.adapters.postgres_attribution import Finding, find
 from tracker.adapters.postgres_deals import Deal, deal_of, make
 from tracker.adapters.postgres_pool import Connection, Database
@@ -25,19 +26,22 @@ async def receive(database: Database, postback: Postback, *, timeout_s: float = 
 
     Raises:
         StoreUnavailable: nothing is known to be stored; the same call may be repeated safely.
+        StoreBusy: nothing is stored: somebody holds its order.
     """
 
     async def work(connection: Connection) -> Verdict:
         return await take(connection, postback, now=postback.received_at) or await _stored(connection, postback)
 
-    return await database.transaction(work, timeout_s=timeout_s)
+    return await database.transaction(work, timeout_s=timeout_s, lock_wait_s=timeout_s / 2)  # well within it: no outage
 
 
 async def take(connection: Connection, postback: Postback, *, now: datetime) -> Verdict | None:
-    """Store `postback` and what follows from it, as part of the caller's transaction. None: it was stored before."""
-    if not await connection.fetchval(sql.INSERT_POSTBACK, *_postback_row(postback)):
-        return None
-    return await settle(connection, postback, now=now)
+    """Store `postback` and what follows from it, as part of the caller's transaction. None: it was stored before, and not refused."""
+    row = _postback_row(postback)
+    is_new = await connection.fetchval(sql.INSERT_POSTBACK, *row)
+    if not is_new and await connection.fetchval(sql.DROP_REFUSED, postback.postback_id):
+        is_new = await connection.fetchval(sql.INSERT_POSTBACK, *row)
+    return await settle(connection, postback, now=now) if is_new else None
 
 
 async def reject(database: Database, row: Sequence[Any], *, timeout_s: float = RECEIVE_BUDGET_S) -> None:
@@ -48,9 +52,8 @@ async def reject(database: Database, row: Sequence[Any], *, timeout_s: float = R
 
 async def settle(connection: Connection, postback: Postback, *, now: datetime) -> Verdict:
     """Decide on a postback whose row exists, write all that follows, and finish its row. Part of the caller's transaction."""
-    verdict = await _decide(connection, postback, now)
+    verdict, until = await _decide(connection, postback, now)
     waiting = verdict.status == "parked"
-    until = (postback.parked_until or await _parked_until(connection, postback)) if waiting else None
     retry_at = now + attribution.retry_after(postback.tries) if waiting else None
     tries = postback.tries + 1 if waiting else postback.tries
     await connection.execute(
@@ -59,7 +62,16 @@ async def settle(connection: Connection, postback: Postback, *, now: datetime) -
     return verdict
 
 
-async def _decide(connection: Connection, postback: Postback, now: datetime) -> Verdict:
+async def _decide(connection: Connection, postback: Postback, now: datetime) -> tuple[Verdict, datetime | None]:
+    """The verdict, and until when it is parked."""
+    if postgres_known_orders.is_about_known(postback):
+        return await postgres_known_orders.decide(connection, postback, now)
+    verdict = await _earned(connection, postback, now)
+    waits = verdict.status == "parked"
+    return verdict, (postback.parked_until or await _parked_until(connection, postback)) if waits else None
+
+
+async def _earned(connection: Connection, postback: Postback, now: datetime) -> Verdict:
     finding = await find(connection, postback)
     expired = postback.parked_until is not None and now >= postback.parked_until
     if finding.source is None and finding.may_come and not expired:
@@ -109,6 +121,7 @@ async def _parked_until(connection: Connection, postback: Postback) -> datetime:
 def _postback_row(postback: Postback) -> tuple[Any, ...]:
     names = (
         "postback_id received_at source advertiser_id txid goal click_id coupon amount_micros currency amount_original "
-        "currency_original status status_original happened_at parameters ip unverified customer event_id visits details"
+        "currency_original status status_original happened_at parameters ip unverified customer event_id visits details "
+        "stated_at"
     )
     return tuple(getattr(postback, name) for name in names.split())

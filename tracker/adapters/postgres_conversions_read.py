@@ -10,6 +10,7 @@ from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_programme import digest
 from tracker.adapters.postgres_programme_sql import EVENT
 from tracker.adapters.postgres_repeats import move
+from tracker.adapters.postgres_reversals import take_back
 from tracker.domain import attribution, click_id, money
 from tracker.domain.postback import Advertiser, advertiser_of
 from tracker.errors import Conflict, NotFound, RejectedInput
@@ -87,6 +88,23 @@ class Conversions:
         await self._database.transaction(work)
         return await self.get(number, advertiser_id=advertiser_id)
 
+    async def reverse_part(self, number: str, amount: str, *, reason: str, actor: str, advertiser_id: int | None = None) -> Values:
+        """Take an amount of a conversion back, in its currency: what is left earns by the same terms. All that is left: the whole of it.
+
+        A pending one can be taken back too; all of it, it is rejected. RejectedInput `invalid_amount`, Conflict `invalid_status`.
+        """
+        wanted = _uuid(number)
+
+        async def work(connection: Connection) -> None:
+            row = await connection.fetchrow(sql.EXISTING_BY_ID, wanted)
+            if row is None or advertiser_id not in (None, row["advertiser_id"]):
+                raise _unknown(number)
+            changes = await take_back(connection, row, amount, reason=reason, actor=actor)
+            await connection.execute(EVENT, actor, "reverse", "conversion", str(wanted), reason, *changes)
+
+        await self._database.transaction(work)
+        return await self.get(number, advertiser_id=advertiser_id)
+
     async def verdicts(self, advertiser_id: int, txid: str) -> Values:
         """What became of an order: the verdict in one word, its conversions, and its last 100 postbacks, newest first."""
         postbacks = await self._database.fetch(sql.POSTBACKS_OF, advertiser_id, txid)
@@ -102,11 +120,6 @@ class Conversions:
             "conversions": [_conversion(row) for row in rows],
             "postbacks": [_amount(row) for row in postbacks],
         }
-
-    async def txid_of_event(self, advertiser_id: int, event_id: str) -> str | None:
-        """The order number of the conversion that an event id made; None when none did."""
-        row = await self._database.fetchrow(sql.TXID_OF_EVENT, advertiser_id, event_id)
-        return str(row["txid"]) if row else None
 
     async def click(self, text: str, *, advertiser_id: int | None = None) -> Values:
         """One click by its id in any form. NotFound `unknown_click`."""
@@ -163,5 +176,8 @@ def _amount(row: Values) -> Values:
 def _conversion(row: Values) -> Values:
     shown = _amount(row)
     shown["payout"] = money.format_micros(shown.pop("payout_micros"), row["payout_currency"])
+    shown["reversed"] = money.format_micros(shown.pop("reversed_micros"), row["currency"])
     shown["click_id"] = _click_text(row["click_id"]) if row["click_id"] else None
+    shown["payout_reasons"] = shown.pop("basis").get("reasons", [])
+    shown["shares"] = [_amount(share) for share in row["shares"]]
     return shown

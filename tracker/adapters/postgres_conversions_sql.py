@@ -13,8 +13,8 @@ ADVERTISER_OF = """
 INSERT_POSTBACK = """
     INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, goal, click_id, coupon, amount_micros,
         currency, amount_original, currency_original, status, status_original, happened_at, parameters, ip, unverified,
-        customer, event_id, visits, details, outcome)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, 'parked')
+        customer, event_id, visits, details, stated_at, outcome)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, 'parked')
     ON CONFLICT (postback_id) DO NOTHING RETURNING 1
 """
 REJECTED_POSTBACK = """
@@ -22,6 +22,10 @@ REJECTED_POSTBACK = """
         status_original, parameters, ip, unverified, outcome, reason)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $3 = 'pixel', 'rejected', $12)
     ON CONFLICT (postback_id) DO NOTHING
+"""
+# Of a postback that was refused before anything was decided on it: its amount was never kept.
+DROP_REFUSED = """
+    DELETE FROM postbacks WHERE postback_id = $1 AND outcome = 'rejected' AND amount_micros IS NULL RETURNING 1
 """
 STORED_VERDICT = """
     SELECT p.outcome, p.reason, p.conversion_id, c.status FROM postbacks p LEFT JOIN conversions c ON c.id = p.conversion_id
@@ -68,19 +72,10 @@ EARLIER_ORDER = f"""
       AND (c.status = 'approved' OR p.unverified IS NOT TRUE)
     ORDER BY c.converted_at DESC, c.id DESC LIMIT 1
 """  # noqa: S608 - constants only
-# A partner's own terms go before all others, a goal's before the campaign's.
-TERMS = """
-    SELECT t.id AS terms_id, t.payout_type, coalesce(t.amount_micros, 0) AS amount_micros,
-        coalesce(t.percent_micros, 0) AS percent_micros, trim(t.currency) AS currency, t.version
-    FROM terms t LEFT JOIN goals g ON g.id = t.goal_id
-    WHERE t.campaign_id = $1 AND t.effective_from <= $4 AND $4 < t.effective_to AND t.payout_type IN ('fixed', 'percent')
-      AND (t.partner_id IS NULL OR t.partner_id = $2) AND (t.goal_id IS NULL OR g.slug = $3)
-    ORDER BY (t.partner_id IS NOT NULL) DESC, (t.goal_id IS NOT NULL) DESC, t.effective_from DESC, t.id DESC LIMIT 1
-"""
 _COLUMNS = [
     *("id", "advertiser_id", "goal", "txid", "postback_id", "status", "converted_at", "received_at", "amount_micros", "currency"),
     *("amount_original", "currency_original", "status_original", "payout_micros", "payout_currency", "terms_id", "attribution"),
-    *("trace", "click_id", "clicked_at", "link", "partner", "campaign", "parameters", "customer", "event_id", "details"),
+    *("trace", "click_id", "clicked_at", "link", "partner", "campaign", "parameters", "customer", "event_id", "details", "basis"),
     *FACTS.split(", "),
 ]
 _INSERTED = (*_COLUMNS, "occurrence", "is_repeat")
@@ -90,27 +85,41 @@ INSERT_CONVERSION = f"""
 """  # noqa: S608 - constants only
 # The same row, told anew by a report that goes before the one that made it.
 AMEND_CONVERSION = f"""
-    UPDATE conversions SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)}, updated_at = now()
+    UPDATE conversions SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)},
+        amount_postback_id = ${len(_COLUMNS) + 1}, reversed_micros = CASE WHEN ${len(_COLUMNS) + 2} THEN reversed_micros ELSE 0 END,
+        updated_at = now()
     WHERE id = $1
 """  # noqa: S608 - constants only
 # The same row with another amount: its click stays.
 AMEND_AMOUNT = """
     UPDATE conversions SET postback_id = $2, amount_micros = $3, currency = $4, amount_original = $5, currency_original = $6,
         payout_micros = $7, payout_currency = $8, terms_id = $9, details = details || $10, customer = coalesce($11, customer),
-        trace = trace || $12, updated_at = now()
+        trace = trace || $12, amount_postback_id = $13, basis = $14, reversed_micros = $15, updated_at = now()
     WHERE id = $1
 """
-# The same order in the same words, by a report that goes before the one in force.
-TOLD_BY = "UPDATE conversions SET postback_id = $2 WHERE id = $1"
-# `told_at`, `heard_at`, `postback_id`: the place of the report in force in the order of effects.
+# The same row, worked out anew: what is left of its amount, or other terms.
+REWORK = """
+    UPDATE conversions SET amount_micros = $2, reversed_micros = $3, payout_micros = $4, payout_currency = $5, terms_id = $6, basis = $7,
+        updated_at = now()
+    WHERE id = $1
+"""
+# The same order in the same words, by a report that takes the place of one in force.
+TOLD_BY = "UPDATE conversions SET postback_id = $2, amount_postback_id = $3 WHERE id = $1"
+# `told_at`, `heard_at`, `postback_id`: the place of the report in force in the order of effects; `amount_…`: of the one whose amount is,
+# where `amount_postback_id` says that it is another.
 EXISTING = """
     SELECT c.id, c.status, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
         trim(c.payout_currency) AS payout_currency, c.partner, c.campaign, c.advertiser_id, c.converted_at, c.postback_id, c.occurrence,
-        coalesce(p.happened_at, p.received_at, c.converted_at) AS told_at, coalesce(p.received_at, c.received_at) AS heard_at,
+        c.amount_postback_id, c.amount_original, c.currency_original, c.customer, c.event_id, c.details,
+        c.terms_id, c.basis, c.reversed_micros, c.goal, c.txid, c.approve_at, coalesce(m.hold_days, 0) AS hold_days,
+        coalesce(p.stated_at, p.happened_at, p.received_at, c.converted_at) AS told_at, coalesce(p.received_at, c.received_at) AS heard_at,
+        coalesce(a.stated_at, a.happened_at, a.received_at) AS amount_told_at, a.received_at AS amount_heard_at,
+        coalesce(a.unverified, false) AS amount_unverified,
         coalesce(g.duplicate_policy, 'ignore') AS duplicate_policy,
         coalesce(p.unverified, false) AS unverified, p.status AS first_status, p.click_id AS first_click_id
     FROM conversions c LEFT JOIN goals g ON g.campaign_id = c.campaign AND g.slug = c.goal
-    LEFT JOIN postbacks p ON p.postback_id = c.postback_id
+    LEFT JOIN postbacks p ON p.postback_id = c.postback_id LEFT JOIN postbacks a ON a.postback_id = c.amount_postback_id
+    LEFT JOIN campaigns m ON m.id = c.campaign
     WHERE {} FOR UPDATE OF c
 """
 _ORDER = "c.advertiser_id = $1 AND c.goal = $2 AND c.txid = $3"
@@ -123,24 +132,39 @@ EXISTING_BY_EVENT = EXISTING.format("c.advertiser_id = $1 AND c.goal = $2 AND c.
 LATEST_OF_ORDER = EXISTING.format(_ORDER + " ORDER BY c.occurrence DESC LIMIT 1")
 # Which of several a shop takes back that names no more than their common number: the last that earns, of the amount that is named.
 TAKEN_BACK_OF_ORDER = EXISTING.format(
-    _ORDER + " AND c.status IN ('pending', 'approved') AND ($4::bigint IS NULL OR c.amount_micros = $4) ORDER BY c.occurrence DESC LIMIT 1"
+    _ORDER + " AND c.status IN ('pending', 'approved') AND ($4::bigint IS NULL OR c.amount_micros + c.reversed_micros = $4)"
+    " ORDER BY c.occurrence DESC LIMIT 1"
 )
-PIXELS_OF_ORDER = EXISTING.format(_ORDER + " AND p.unverified AND c.amount_micros = $4 ORDER BY c.occurrence LIMIT 1")
-TXID_OF_EVENT = "SELECT txid FROM conversions WHERE advertiser_id = $1 AND event_id = $2 ORDER BY id LIMIT 1"
+PIXELS_OF_ORDER = EXISTING.format(
+    _ORDER + " AND coalesce(a.unverified, p.unverified) AND c.amount_micros + c.reversed_micros = $4 ORDER BY c.occurrence LIMIT 1"
+)
 POLICY = "SELECT duplicate_policy FROM goals WHERE campaign_id = $1 AND slug = $2"
 LOCK_EVENT = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-SHARE = """
-    INSERT INTO conversion_shares (conversion_id, partner_id, amount_micros, currency, terms_id, plan_version)
-    VALUES ($1, $2, $3, $4, $5, $6)
+SHARES = """
+    INSERT INTO conversion_shares (conversion_id, terms_id, plan_version, partner_id, level, amount_micros, currency)
+    SELECT $1, $2, $3, r.* FROM unnest($4::bigint[], $5::smallint[], $6::bigint[], $7::text[]) AS r
 """
 DROP_SHARES = "DELETE FROM conversion_shares WHERE conversion_id = $1"
-LEDGER = """
-    INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, conversion_id, postback_id, kind, status,
-        amount_micros, currency, reason, actor)
-    SELECT $1, account, partner, $2, $3, $4, $5, status, amount, currency, $6, $7
-    FROM unnest($8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::text[]) AS r(account, partner, status, amount, currency)
+SHARES_OF = """
+    SELECT partner_id, level, amount_micros, trim(currency) AS currency FROM conversion_shares WHERE conversion_id = $1
+    ORDER BY level, partner_id
 """
-SET_STATUS = "UPDATE conversions SET status = $2, updated_at = now() WHERE id = $1"
+LEDGER = """
+    INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, campaign_id, conversion_id, postback_id, kind, status,
+        amount_micros, currency, reason, actor)
+    SELECT $1, CASE WHEN partner IS NULL THEN 'advertiser' ELSE 'partner' END, partner, $2, $3, $4, $5, $6, status, amount, currency,
+        reason, $7
+    FROM unnest($8::bigint[], $9::text[], $10::text[], $11::bigint[], $12::text[]) AS r(partner, reason, status, amount, currency)
+"""
+LEDGER_OF_MANY = """
+    INSERT INTO ledger_entries (effective_on, actor, account, advertiser_id, campaign_id, conversion_id, kind, partner_id, reason, status,
+        amount_micros, currency)
+    SELECT $1, $2, CASE WHEN partner IS NULL THEN 'advertiser' ELSE 'partner' END, advertiser, campaign, conversion, kind, partner, reason,
+        status, amount, currency
+    FROM unnest($3::bigint[], $4::bigint[], $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::text[])
+        AS r(advertiser, campaign, conversion, kind, partner, reason, status, amount, currency)
+"""
+SET_STATUS = "UPDATE conversions SET status = $2, approve_at = NULL, updated_at = now() WHERE id = $1"
 LONGEST_WINDOW = """
     SELECT coalesce(max(greatest(m.attribution_window_days, g.attribution_window_days)), 30)
     FROM campaigns m LEFT JOIN goals g ON g.campaign_id = m.id WHERE m.advertiser_id = $1
@@ -172,6 +196,12 @@ REOPEN = """
 """
 REOPEN_BY_CLICK = REOPEN.format("lower(click_id) = ANY($1::text[])")
 REOPEN_BY_ID = REOPEN.format("postback_id = ANY($1::uuid[])")
+# What was said again of an orphan, to be decided anew now that it is matched: of these outcomes, all or ($5) what goes after a report.
+REOPEN_REPEATS = """
+    UPDATE postbacks SET outcome = 'parked', next_try_at = now()
+    WHERE advertiser_id = $1 AND txid = $2 AND conversion_id = $3 AND outcome = ANY($4::text[])
+      AND (NOT $5 OR (coalesce(stated_at, happened_at, received_at), received_at, postback_id) > ($6, $7, $8))
+"""
 # Parked, or what made an orphan conversion that still is one.
 UNMATCHED = """
     SELECT p.* FROM postbacks p LEFT JOIN conversions c ON c.id = p.conversion_id
@@ -194,15 +224,21 @@ DEFER = """
 PARKED_OF_ORDER = """
     SELECT * FROM postbacks WHERE advertiser_id = $1 AND goal = $2 AND txid = $3 AND outcome = 'parked'
       AND next_try_at <= greatest($4, now())
-    ORDER BY coalesce(happened_at, received_at), received_at, postback_id LIMIT $5 FOR UPDATE
+    ORDER BY coalesce(stated_at, happened_at, received_at), received_at, postback_id LIMIT $5 FOR UPDATE
 """
 
+_SHARES = """
+    (SELECT coalesce(jsonb_agg(jsonb_build_object('partner', q.slug, 'level', s.level, 'amount_micros', s.amount_micros,
+            'currency', trim(s.currency)) ORDER BY s.level, q.slug), '[]')
+        FROM conversion_shares s JOIN partners q ON q.id = s.partner_id WHERE s.conversion_id = c.id) AS shares
+"""
 CONVERSIONS = f"""
     SELECT c.id, c.txid, c.goal, c.occurrence, c.status, c.click_id, a.slug AS advertiser, p.slug AS partner, m.slug AS campaign,
         l.slug AS link, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
         trim(c.payout_currency) AS payout_currency, c.converted_at, c.received_at, c.clicked_at, c.attribution, c.trace,
         c.postback_id, c.amount_original, c.currency_original, c.status_original, c.parameters, c.source, c.source_id,
-        c.created_at, c.updated_at, c.customer, c.event_id, c.details, c.is_repeat, {CLICK_FACTS}
+        c.created_at, c.updated_at, c.approve_at, c.customer, c.event_id, c.details, c.is_repeat, c.reversed_micros, c.basis,
+        {_SHARES}, {CLICK_FACTS}
     FROM conversions c JOIN advertisers a ON a.id = c.advertiser_id LEFT JOIN partners p ON p.id = c.partner
     LEFT JOIN campaigns m ON m.id = c.campaign LEFT JOIN links l ON l.id = c.link
 """  # noqa: S608 - constants only

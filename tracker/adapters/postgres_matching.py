@@ -10,12 +10,14 @@ from tracker.adapters import postgres_conversions_sql as sql
 from tracker.adapters.postgres_parked import Round, settle_order, settleable
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_programme_sql import EVENT
-from tracker.domain.postback import Postback, from_row
+from tracker.domain.postback import Postback, Verdict, from_row
 from tracker.errors import NotFound
 
 FIRST = UUID(int=0)
 BATCH = 500  # looked at together; of these only those with something to go by are written
 ADVERTISER = "SELECT id FROM advertisers WHERE slug = $1 AND ($2::bigint IS NULL OR id = $2)"
+
+Decided = Callable[[Postback, Verdict], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +53,32 @@ async def advertiser_id(database: Database, slug: str, *, among: int | None = No
     return int(row["id"])
 
 
-async def match(database: Database, wanted: Unmatched, *, reason: str, actor: str, goes_on: Callable[[], bool] = lambda: True) -> Matched:
+def unheard(postback: Postback, verdict: Verdict) -> None:
+    """Nobody who wants to hear."""
+
+
+async def match(
+    database: Database,
+    wanted: Unmatched,
+    *,
+    reason: str,
+    actor: str,
+    goes_on: Callable[[], bool] = lambda: True,
+    decided: Decided = unheard,
+) -> Matched:
     """Decide on them anew, 500 looked at together, an order a transaction, while `goes_on`; at least one batch.
 
     Interrupted anywhere, what is done is done, and the sweeper does what was begun; go on after `last`. Audited in `events` with what
-    is tried. StoreUnavailable.
+    is tried; `decided` hears of each postback that is settled, as soon as it is. StoreUnavailable.
     """
     done = Matched(last=wanted.after)
     while True:
-        await _batch(database, wanted, done, reason, actor)
+        await _batch(database, wanted, done, reason, actor, decided)
         if done.is_complete or not goes_on():
             return done
 
 
-async def _batch(database: Database, wanted: Unmatched, done: Matched, reason: str, actor: str) -> None:
+async def _batch(database: Database, wanted: Unmatched, done: Matched, reason: str, actor: str, decided: Decided) -> None:
     rows = await database.fetch(sql.UNMATCHED, done.last, wanted.advertiser_id, wanted.txid, wanted.since, BATCH)
     page = [from_row(row) for row in rows]
     ready = await settleable(database, page, datetime.now(UTC))
@@ -73,7 +87,12 @@ async def _batch(database: Database, wanted: Unmatched, done: Matched, reason: s
     if tried:
         await _reopen(database, tried, reason, actor)
     for order in dict.fromkeys(postback.identity for postback in tried):
-        await settle_order(database, order, found)
+        known = len(found.settled)
+        try:
+            await settle_order(database, order, found)
+        finally:  # of an order that was interrupted, what is settled stays so
+            for postback, verdict in found.settled[known:]:
+                decided(postback, verdict)
     _count(done, page, found)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
+from tracker.adapters import postgres_known_orders
 from tracker.adapters.postgres_attribution import GRACE_TRIES
 from tracker.adapters.postgres_conversions import settle
 from tracker.adapters.postgres_pool import Connection, Database, is_its_own_fault
@@ -50,7 +51,14 @@ async def sweep_round(database: Database, *, limit: int = SWEEP_ROUND) -> Round:
 
 async def settleable(database: Database, due: Sequence[Postback], now: datetime) -> set[UUID]:
     """Those worth a transaction of their own: something is there to go by, or their time is over."""
-    sure = {p.postback_id for p in due if not p.click_id or p.tries == GRACE_TRIES or (p.parked_until and p.parked_until <= now)}
+    over = {p.postback_id for p in due if p.parked_until and p.parked_until <= now}
+    about_known = [p for p in due if p.postback_id not in over and postgres_known_orders.is_about_known(p)]
+    others = [p for p in due if p.postback_id not in over and not postgres_known_orders.is_about_known(p)]
+    return over | await postgres_known_orders.known(database, about_known) | await _of_clicks(database, others)
+
+
+async def _of_clicks(database: Database, due: Sequence[Postback]) -> set[UUID]:
+    sure = {p.postback_id for p in due if not p.click_id or p.tries == GRACE_TRIES}
     unsure = [p for p in due if p.postback_id not in sure]
     if not unsure:
         return sure

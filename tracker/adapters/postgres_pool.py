@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from tracker.errors import RejectedInput, StoreUnavailable
+from tracker.errors import RejectedInput, StoreBusy, StoreUnavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -63,6 +63,8 @@ def outages() -> Iterator[None]:
         raise RejectedInput("invalid_value", f"a value cannot be stored: {str(exc)[:200]}") from exc
     except SCHEMA_MISSING as exc:
         raise StoreUnavailable(f"PostgreSQL lacks the schema ({exc}); run: turnout db upgrade") from exc
+    except asyncpg.LockNotAvailableError as exc:
+        raise StoreBusy(f"somebody else holds what was asked for ({exc}); try again") from exc
     except OUTAGE as exc:
         detail = str(exc).strip() or "no answer in time"
         raise StoreUnavailable(
@@ -91,10 +93,12 @@ async def prepare(connection: Connection) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_dump, decoder=orjson.loads)
 
 
-async def _committed(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+async def _committed(connection: Connection, work: Callable[[Connection], Awaitable[T]], lock_wait_s: float | None) -> T:
     transaction = connection.transaction()
     await transaction.start()
     try:
+        if lock_wait_s is not None:
+            await connection.execute(f"SET LOCAL lock_timeout = {int(lock_wait_s * 1000)}")
         result = await work(connection)
     except asyncio.CancelledError:
         connection.terminate()  # out of time: a rollback would wait for a server that may be frozen
@@ -155,16 +159,18 @@ class Database:
                 finally:
                     await pool.release(connection)
 
-    async def transaction(self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float = STATEMENT_TIMEOUT_S) -> T:
+    async def transaction(
+        self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float = STATEMENT_TIMEOUT_S, lock_wait_s: float | None = None
+    ) -> T:
         """Run `work` in one transaction and commit.
 
-        The whole is repeated on a deadlock or serialisation failure, so `work` must be repeatable.
-        `timeout_s` bounds one try. Raises what `work` raises, after a rollback.
+        The whole is repeated on a deadlock or serialisation failure, so `work` must be repeatable. `timeout_s` bounds one try,
+        `lock_wait_s` each wait for somebody else's lock (StoreBusy). Raises what `work` raises, after a rollback.
         """
         for attempt in range(TRIES):
             try:
                 async with self.connection(timeout_s) as connection:
-                    return await _committed(connection, work)
+                    return await _committed(connection, work, lock_wait_s)
             except AGAIN as exc:
                 if attempt == TRIES - 1:
                     raise StoreUnavailable(f"PostgreSQL refused the transaction {TRIES} times ({exc}); try again") from exc

@@ -24,19 +24,20 @@ TUNE = """
 """
 OUTCOMES = "SELECT outcome, count(*) AS postbacks FROM postbacks GROUP BY outcome"
 _EARNING = ", ".join(f"'{status}'" for status in sorted(EARNING))
-# What is owed by the ledger less what is owed by the conversions, for each who is owed: 0 everywhere, or it is a problem. So a payout
-# that is booked for another partner, in another currency or for no conversion is found too.
+# What is owed by the ledger less what is owed by the shares of conversions that earn, for each who is owed: 0 everywhere, or it is a
+# problem. So a share that is booked for another partner, in another currency or for no conversion is found too. The payout of a
+# conversion is what its first level has together.
 # Rows with a name are problems; those without say how many postbacks of an outcome (none: of no row) are in problems, each once.
 PROBLEMS = f"""
     WITH owed AS (
         SELECT conversion_id, account, partner_id, currency, amount_micros AS micros FROM ledger_entries WHERE conversion_id IS NOT NULL
         UNION ALL
-        SELECT id, 'partner', partner, payout_currency, -payout_micros FROM conversions
-        WHERE status IN ({_EARNING}) AND payout_micros <> 0
+        SELECT s.conversion_id, 'partner', s.partner_id, s.currency, -s.amount_micros
+        FROM conversion_shares s JOIN conversions c ON c.id = s.conversion_id WHERE c.status IN ({_EARNING})
         UNION ALL
         SELECT id, 'advertiser', NULL, currency, -amount_micros FROM conversions WHERE status IN ({_EARNING}) AND amount_micros <> 0
     ), shared AS (
-        SELECT conversion_id, currency, amount_micros AS micros FROM conversion_shares
+        SELECT conversion_id, currency, amount_micros AS micros FROM conversion_shares WHERE level = 1
         UNION ALL
         SELECT id, payout_currency, -payout_micros FROM conversions WHERE payout_micros <> 0
     ), differs AS (

@@ -4,18 +4,17 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
 from typing import Any, TypeVar
 
 import asyncpg
 import orjson
 
 from tracker.adapters import postgres_programme_sql as sql
+from tracker.adapters import postgres_terms as terms
 from tracker.adapters.postgres_pool import Connection, Database
-from tracker.domain import money
 from tracker.domain.urls import alias_key, host_key
 from tracker.errors import Conflict, NotFound, RejectedInput
-from tracker.programme import CAMPAIGN, COUPON, HOST_THING, LINK, LINKS_MAX, OLD_ID, PARTNER, TARGETS, Money, Thing
+from tracker.programme import CAMPAIGN, COUPON, GOAL, HOST_THING, LINK, LINKS_MAX, OLD_ID, PARTNER, TARGETS, Money, Thing
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -70,7 +69,8 @@ class Programme:
             number = await connection.fetchval(sql.insert(thing, list(columns)), *columns.values())
             await _check_row(connection, thing, number)
             extra = await _tokens(connection, number) if thing.name == "advertiser" else {}
-            await _terms(connection, thing, number, columns, values, start=None)
+            if values.get("payout") is not None:
+                await self._pay(connection, thing, number, values["payout"], None, actor)
             after = await self._one(connection, thing, number)
             await connection.execute(sql.EVENT, actor, "create", thing.name, _name(thing, after), "", None, after)
             return after | extra
@@ -177,21 +177,24 @@ class Programme:
                 await connection.execute(sql.update(thing, list(columns)), number, *columns.values())
             if CHECKED & set(columns):
                 await _check_row(connection, thing, number)
-            if "payout" in values and _same_payout(before.get("payout"), values["payout"]) is False:
-                await _terms(
-                    connection,
-                    thing,
-                    number,
-                    columns,
-                    values,
-                    start=await connection.fetchval("SELECT clock_timestamp()"),
-                )
+            if "payout" in values:
+                await self._pay(connection, thing, number, values["payout"], before, actor)
             after = await self._one(connection, thing, number)
             if {**before, "updated_at": None} != {**after, "updated_at": None}:
                 await connection.execute(sql.EVENT, actor, "edit", thing.name, _name(thing, after), "", before, after)
             return after
 
         return await self._unique(thing, work, retried=False)
+
+    async def _pay(
+        self, connection: Connection, thing: Thing, number: int, payout: Money | None, before: Values | None, actor: str
+    ) -> None:
+        """Terms for a campaign or goal, whose row is locked, that differ from those of `before`; without one, since ever."""
+        of_goal = "SELECT campaign_id FROM goals WHERE id = $1"
+        whose = terms.Whose(await connection.fetchval(of_goal, number), number) if thing is GOAL else terms.Whose(number)
+        columns = await terms.kept(connection, whose.campaign, payout)
+        if before is None or before["payout"] != terms.shown(columns):
+            await terms.add(connection, whose, columns, actor, since_ever=before is None)
 
     async def _one(self, connection: Connection, thing: Thing, number: int) -> Values:
         row = await connection.fetchrow(sql.by_id(thing), [number])
@@ -202,8 +205,9 @@ class Programme:
     def _shown(self, thing: Thing, row: Row) -> Values:
         shown = dict(row)
         if "payout_type" in shown:
-            parts = [shown.pop(name) for name in ("payout_type", "amount_micros", "percent_micros", "terms_currency")]
-            shown["payout"] = _payout(*parts)
+            columns = {"currency": shown.pop("terms_currency")}
+            columns |= {name: shown.pop(name) for name in ("payout_type", "amount_micros", "percent_micros", "plan")}
+            shown["payout"] = terms.shown(columns)
         if thing is LINK:
             shown["url"] = f"{self._link_base}/c/{shown['slug']}"
         return shown
@@ -322,50 +326,6 @@ async def _tokens(connection: Connection, advertiser_id: int) -> Values:
     await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "token", digest(token), None, 1)
     await connection.execute(sql.INSERT_KEY_OF, advertiser_id, "pixel", digest(pixel), pixel, 1)
     return {"postback_token": token, "pixel_key": pixel}
-
-
-async def _terms(connection: Connection, thing: Thing, number: int, columns: Values, values: Values, *, start: datetime | None) -> None:
-    """Close the terms in force and open new ones; `start` None: in force since ever."""
-    if "payout" not in values:
-        return
-    terms: Money | None = values["payout"]
-    campaign, goal = number, None
-    if thing.name == "goal":
-        goal, campaign = (
-            number,
-            columns.get("campaign_id") or await connection.fetchval("SELECT campaign_id FROM goals WHERE id = $1", number),
-        )
-    version = await connection.fetchval(sql.CLOSE_TERMS, campaign, goal, start) if start else None
-    if terms is None:
-        return
-    currency = terms.currency
-    if terms.payout_type == "fixed" and currency is None:
-        currency = await connection.fetchval(
-            "SELECT a.currency FROM advertisers a JOIN campaigns c ON c.advertiser_id = a.id WHERE c.id = $1", campaign
-        )
-    await connection.execute(
-        sql.OPEN_TERMS,
-        campaign,
-        goal,
-        start,
-        terms.payout_type,
-        terms.amount_micros,
-        terms.percent_micros,
-        currency,
-        (version or 0) + 1,
-    )
-
-
-def _payout(kind: str | None, amount: int | None, percent: int | None, currency: str | None) -> dict[str, str] | None:
-    if kind == "fixed":
-        return {"type": "fixed", "amount": money.format_micros(amount or 0, currency or ""), "currency": currency or ""}
-    return {"type": "percent", "percent": money.format_micros(percent or 0, "JPY")} if kind == "percent" else None
-
-
-def _same_payout(shown: dict[str, str] | None, wanted: Money | None) -> bool:
-    if wanted is None or shown is None:
-        return wanted is None and shown is None
-    return shown == _payout(wanted.payout_type, wanted.amount_micros, wanted.percent_micros, wanted.currency)
 
 
 def _conflict(thing: Thing, exc: asyncpg.UniqueViolationError) -> Conflict:

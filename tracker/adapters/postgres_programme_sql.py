@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 from tracker.programme import THINGS, Thing
 
-TERMS_COLUMNS = ("p.payout_type", "p.amount_micros", "p.percent_micros", "p.terms_currency")
+TERMS_COLUMNS = ("p.payout_type", "p.amount_micros", "p.percent_micros", "p.terms_currency", "p.plan")
+# What holds until further notice; a promotion goes before it, and is no payout that somebody can change here.
 TERMS_NOW = """
     LEFT JOIN LATERAL (
-        SELECT payout_type, amount_micros, percent_micros, trim(currency) AS terms_currency FROM terms
+        SELECT payout_type, amount_micros, percent_micros, trim(currency) AS terms_currency, plan FROM terms
         WHERE terms.campaign_id = {campaign} AND terms.goal_id IS NOT DISTINCT FROM {goal} AND terms.partner_id IS NULL
-          AND effective_from <= clock_timestamp() AND clock_timestamp() < effective_to
-        ORDER BY effective_from DESC LIMIT 1
+          AND effective_from <= clock_timestamp() AND clock_timestamp() < effective_to AND (effective_to = 'infinity' OR actor = '')
+        ORDER BY effective_from DESC, terms.id DESC LIMIT 1
     ) p ON true
 """
 PIXEL_KEY = """
@@ -59,7 +60,7 @@ VIEWS = {
             *("t.id", "t.slug", "a.slug AS advertiser"),
             *_own(
                 "name status destination_url fallback_url click_id_param attribution_window_days attribution_model coupon_first "
-                "min_conversion_seconds max_conversion_seconds customer_window_days starts_at expires_at"
+                "min_conversion_seconds max_conversion_seconds customer_window_days hold_days starts_at expires_at"
             ),
             *("t.rules", *TERMS_COLUMNS),
         ),
@@ -139,15 +140,6 @@ SIGNING_BY_NAME = """
     SELECT t.advertiser_id, a.slug, trim(a.currency) AS currency, a.settings, t.secret
     FROM postback_tokens t JOIN advertisers a ON a.id = t.advertiser_id
     WHERE t.token_hash = ANY($1::bytea[]) AND t.kind = $2 AND t.secret IS NOT NULL AND t.revoked_at IS NULL ORDER BY t.slot
-"""
-CLOSE_TERMS = """
-    UPDATE terms SET effective_to = $3 WHERE campaign_id = $1 AND goal_id IS NOT DISTINCT FROM $2 AND partner_id IS NULL
-      AND effective_to = 'infinity' RETURNING version
-"""
-OPEN_TERMS = """
-    INSERT INTO terms
-        (campaign_id, goal_id, effective_from, payout_type, amount_micros, percent_micros, currency, version)
-    VALUES ($1, $2, coalesce($3, '-infinity'::timestamptz), $4, $5, $6, $7, $8)
 """
 COUPON_LOCK = "SELECT FROM advertisers a JOIN coupons c ON c.advertiser_id = a.id WHERE c.id = $1 FOR NO KEY UPDATE OF a"
 # An address of a host that leads to an old host of ours.

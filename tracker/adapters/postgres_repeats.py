@@ -1,11 +1,13 @@
 """An order that is known, told again: what its goal's duplicate policy makes of it, and statuses moved along the lifecycle."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tracker.adapters import postgres_conversions_sql as sql
-from tracker.adapters.postgres_deals import Deal, amend, make, tell_anew
-from tracker.adapters.postgres_ledger import enter, owed_of
+from tracker.adapters.postgres_deals import Deal, amend, going_before, keeping_amount, make, tell_anew
+from tracker.adapters.postgres_holds import hold_instead
+from tracker.adapters.postgres_ledger import KINDS, enter, owed_of
 from tracker.adapters.postgres_pool import Connection
 from tracker.domain import attribution, money
 from tracker.domain.postback import Postback, Verdict
@@ -22,7 +24,8 @@ def policy_for(postback: Postback, existing: Any) -> str:
 
 def waits(postback: Postback, existing: Any) -> bool:
     """Whether a postback whose click is not there yet may come to more than a repetition of its known order, once it is there."""
-    if _makes_another(postback, existing) or _is_earlier(postback, existing):
+    is_added = policy_for(postback, existing) == "increment"  # whatever its click
+    if _makes_another(postback, existing) or (_is_earlier(postback, existing) and not is_added):
         return True
     return _replaces(postback, existing) and postback.click_id != existing["first_click_id"]
 
@@ -57,25 +60,20 @@ async def again(connection: Connection, postback: Postback, existing: Any, deal:
         return await _replace(connection, postback, existing, deal)
     if _is_silent(postback, existing) or existing["status"] == "orphan":
         return await _repeat(connection, postback, existing)
+    if policy == "amend" or existing["amount_unverified"]:
+        return await _amend(connection, postback, existing, deal)
     if policy == "increment":
         return await _increment(connection, postback, existing)
-    if _goes_before(postback, existing):
-        return await _go_before(connection, postback, existing, deal)
-    return await _repeat(connection, postback, existing)
-
-
-def _goes_before(postback: Postback, existing: Any) -> bool:
-    """Whether a report's amount and click count instead of those in force: an earlier one's, or under `amend` a later one's."""
-    return _is_earlier(postback, existing) != (policy_for(postback, existing) == "amend")
+    return await _go_before(connection, postback, existing, deal)
 
 
 def _is_silent(postback: Postback, existing: Any) -> bool:
     """Whether a report changes neither amount nor click of a known order: a pixel's, which anybody can send; one that takes the sale
-    back; one that names no amount, unless it is an earlier one by another click."""
+    back; one that names no amount, unless it is an earlier one by another click, or under `amend` any earlier one."""
     if postback.unverified or postback.status in attribution.TAKEN_BACK:
         return True
-    goes_before = _is_earlier(postback, existing) and postback.click_id != existing["first_click_id"]
-    return not postback.amount_original and not goes_before
+    takes_click = postback.click_id != existing["first_click_id"] or policy_for(postback, existing) == "amend"
+    return not postback.amount_original and not (takes_click and _is_earlier(postback, existing))
 
 
 def _is_earlier(postback: Postback, existing: Any) -> bool:
@@ -101,6 +99,8 @@ async def _among_several(connection: Connection, postback: Postback, first: Any,
         known = event or await _pixels_own(connection, postback, first) or latest
     if _replaces(postback, known) and (own or known["unverified"]):
         return await _replace(connection, postback, known, deal)
+    if known["amount_unverified"] and not _is_silent(postback, known):
+        return await _amend(connection, postback, known, deal)
     if own or latest is None or (postback.unverified and not known["unverified"]):
         return await _repeat(connection, postback, known)
     if meant := await _meant(connection, postback, first, known, event):
@@ -143,20 +143,86 @@ def _replaces(postback: Postback, existing: Any) -> bool:
 async def _replace(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
     """Tell an orphan, or what only a pixel said, anew by this postback.
 
-    A postback that earns nobody anything replaces nothing: what the pixel said stays as it is, for people to decide.
+    A postback that earns nobody anything replaces nothing: what the pixel said stays as it is, for people to decide, unless all that the
+    shop says is its status. One that names no amount keeps the known one.
     """
-    before = existing["status"]
+    before, says_status = existing["status"], bool(postback.status_original) and not postback.amount_original
     if deal.source is None and existing["postback_id"] == postback.postback_id:  # it made the orphan, and was tried again
         reason = "; ".join(deal.trace)
         return Verdict("orphan", "orphan", postback.postback_id, existing["id"], reason=reason)
-    if deal.source is None and before == "orphan":
+    if deal.source is None and (before == "orphan" or says_status):
         return await _repeat(connection, postback, existing)
     if deal.source is None:
         reason = "; ".join([*deal.trace, f"the pixel's click and amount are kept, the conversion is {before}"])
         return Verdict("conflict", "attributed", postback.postback_id, existing["id"], duplicate=True, reason=reason)
     after = attribution.status_after(postback.status, known_status=before, first_status=existing["first_status"] or before)
     was = "it was an orphan" if before == "orphan" else f"a pixel said {_text(existing['amount_micros'], existing['currency'])}"
-    return await tell_anew(connection, postback, existing, deal, after=after, was=was)
+    policy = await connection.fetchval(sql.POLICY, deal.source.campaign, postback.goal) if before == "orphan" else None
+    told, amount_by = postback, None
+    if _keeps_amount(postback, existing, policy):
+        told, amount_by = keeping_amount(postback, existing), existing["postback_id"]
+    verdict = await tell_anew(connection, told, existing, deal, after=after, was=was, amount_by=amount_by)
+    if before == "orphan":
+        await _reopen_repeats(connection, postback, existing, policy)
+    return verdict
+
+
+def _keeps_amount(postback: Postback, existing: Any, policy: str | None) -> bool:
+    """Whether a report that takes over a conversion leaves its amount: it names none, nor will what was said before it be added."""
+    if postback.amount_original or not existing["amount_original"] or postback.postback_id == existing["postback_id"]:
+        return False
+    return policy != "increment" or bool(existing["unverified"])
+
+
+async def _reopen_repeats(connection: Connection, postback: Postback, existing: Any, policy: str | None) -> None:
+    """Have decided anew what was a repetition as long as its order was an orphan: all of it where each report counts, else what goes
+    after `postback`. Where amounts are added, that of the report that made the orphan is one of them."""
+    outcomes = ["duplicate", "conflict", *(["orphan"] if policy == "increment" else [])]
+    only_later = policy not in NEW_EACH_TIME and policy != "increment"
+    order = (postback.advertiser_id, postback.txid)
+    await connection.execute(sql.REOPEN_REPEATS, *order, existing["id"], outcomes, only_later, *postback.order)
+
+
+async def _amend(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
+    """The click of the earliest report and the amount of the latest, whichever of them came first."""
+    takes_amount = _takes_amount(postback, existing)
+    if deal.source is not None and _is_earlier(postback, existing):
+        return await _take_click(connection, postback, existing, deal, takes_amount=takes_amount)
+    if not takes_amount:
+        return await _repeat(connection, postback, existing)
+    told_by, amount_by = existing["postback_id"], postback.postback_id
+    if not _difference(existing, postback):
+        await connection.execute(sql.TOLD_BY, existing["id"], told_by, amount_by)
+        return await _repeat(connection, postback, existing)
+    was = f"the shop sent another amount: it was {_text(existing['amount_micros'], existing['currency'])}"
+    verdict = await amend(connection, postback, existing, adds=False, was=was, told_by=told_by, amount_by=amount_by)
+    await _follow_anew(connection, postback)
+    return verdict
+
+
+async def _take_click(connection: Connection, postback: Postback, existing: Any, deal: Deal, *, takes_amount: bool) -> Verdict:
+    """The click of an earlier report that came late; the amount in force stays, unless that is the report's too."""
+    told = postback if takes_amount else going_before(postback, existing)
+    amount_by = None if takes_amount else existing["amount_postback_id"] or existing["postback_id"]
+    if postback.click_id == existing["first_click_id"] and not _difference(existing, told):
+        await connection.execute(sql.TOLD_BY, existing["id"], postback.postback_id, amount_by)
+        return await _repeat(connection, postback, existing)
+    known = _text(existing["amount_micros"], existing["currency"])
+    was = "an earlier report came late: " + (f"it was {known}" if takes_amount else f"{known} is kept")
+    verdict = await tell_anew(connection, told, existing, deal, after=existing["status"], was=was, amount_by=amount_by)
+    await _follow_anew(connection, postback)
+    return verdict
+
+
+def _takes_amount(postback: Postback, existing: Any) -> bool:
+    """Whether a report's amount counts instead of that in force: a later one's, or the first that a shop names."""
+    if not postback.amount_original:
+        return False
+    if existing["amount_unverified"] or not (existing["amount_original"] or existing["amount_micros"]):
+        return True
+    of_click = (existing["told_at"], existing["heard_at"], existing["postback_id"])
+    of_amount = (existing["amount_told_at"], existing["amount_heard_at"], existing["amount_postback_id"])
+    return postback.order > (of_amount if existing["amount_told_at"] else of_click)
 
 
 async def _increment(connection: Connection, postback: Postback, existing: Any) -> Verdict:
@@ -164,22 +230,27 @@ async def _increment(connection: Connection, postback: Postback, existing: Any) 
         reason = f"another currency cannot be added: {existing['currency']} is kept, {postback.currency} was sent"
         return Verdict("conflict", "attributed", postback.postback_id, existing["id"], duplicate=True, reason=reason)
     was = f"{_text(postback.amount_micros, postback.currency)} was added to {_text(existing['amount_micros'], existing['currency'])}"
-    verdict = await amend(connection, postback, existing, adds=True, was=was)
+    told_by, amount_by = existing["postback_id"], existing["amount_postback_id"]
+    verdict = await amend(connection, postback, existing, adds=True, was=was, told_by=told_by, amount_by=amount_by)
     await _follow_anew(connection, postback)
-    return verdict
+    if existing["status"] not in attribution.TAKEN_BACK:
+        return verdict
+    return replace(verdict, outcome="conflict", duplicate=True, reason=f"{was}; nothing is owed, conversion is {existing['status']}")
 
 
 async def _go_before(connection: Connection, postback: Postback, existing: Any, deal: Deal) -> Verdict:
-    earlier = _is_earlier(postback, existing)
-    if not _difference(existing, postback) and (postback.click_id == existing["first_click_id"] or not earlier):
-        await connection.execute(sql.TOLD_BY, existing["id"], postback.postback_id)
+    """The amount of an earlier report that came late, and its click where somebody earns by it; a later one repeats what is known."""
+    if not _is_earlier(postback, existing):
         return await _repeat(connection, postback, existing)
-    why = "an earlier report came late" if earlier else "the shop sent another amount"
-    was = f"{why}: it was {_text(existing['amount_micros'], existing['currency'])}"
-    if earlier and deal.source is not None:
+    told_by = postback.postback_id
+    if not _difference(existing, postback) and postback.click_id == existing["first_click_id"]:
+        await connection.execute(sql.TOLD_BY, existing["id"], told_by, None)
+        return await _repeat(connection, postback, existing)
+    was = f"an earlier report came late: it was {_text(existing['amount_micros'], existing['currency'])}"
+    if deal.source is not None:
         verdict = await tell_anew(connection, postback, existing, deal, after=existing["status"], was=was)
     else:
-        verdict = await amend(connection, postback, existing, adds=False, was=was)
+        verdict = await amend(connection, postback, existing, adds=False, was=was, told_by=told_by, amount_by=None)
     await _follow_anew(connection, postback)
     return verdict
 
@@ -223,13 +294,16 @@ async def _follow(connection: Connection, postback: Postback, existing: Any) -> 
     action = attribution.action_towards(before, postback.status)
     if action is None:
         return "", [f"{postback.status} was sent, conversion is {before}"]
+    if action == "approve" and (held := await hold_instead(connection, existing)):
+        return held, []
     said = f"{postback.source} says {postback.status}"
     after = await move(connection, existing, action, reason=said, actor="postback", postback=postback)
     return f"status {before} → {after}", []
 
 
 def _difference(existing: Any, postback: Postback) -> list[str]:
-    known, sent = (existing["amount_micros"], existing["currency"]), (postback.amount_micros, postback.currency)
+    reported = existing["amount_micros"] + existing["reversed_micros"]  # what was taken back of it by hand, its shop need not know
+    known, sent = (reported, existing["currency"]), (postback.amount_micros, postback.currency)
     if not postback.amount_original or known == sent:
         return []
     return [f"amount differs: {_text(*known)} is kept, {_text(*sent)} was sent"]
@@ -243,7 +317,6 @@ async def move(connection: Connection, existing: Any, action: str, *, reason: st
     """Move a locked conversion (a row of `EXISTING`) along the lifecycle by ledger entries; returns its new status."""
     before, after = attribution.LIFECYCLE[action]
     await connection.execute(sql.SET_STATUS, existing["id"], after)
-    kind = {"approve": "approval", "reject": "rejection", "reverse": "reversal"}[action]
-    owed, on = owed_of(existing), datetime.now(UTC)
-    await enter(connection, owed, before, after, kind=kind, postback=postback, on=on, reason=reason, actor=actor)
+    owed, on = await owed_of(connection, existing), datetime.now(UTC)
+    await enter(connection, owed, before, after, kind=KINDS[action], postback=postback, on=on, reason=reason, actor=actor)
     return after

@@ -22,6 +22,7 @@ OF_CLICKS = frozenset((*CLICK_METRICS, "cr", "epc"))  # metrics that need clicks
 OF_CONVERSIONS = frozenset(METRICS) - frozenset(CLICK_METRICS)
 GROUPS_MAX = 5
 ROWS_MAX = 100_000  # what one answer holds, and how many groups are merged in memory
+PARTS_MAX = 3 * ROWS_MAX  # sums of a group on a day and in a currency, of which a report in one currency is made
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 BUCKET = timedelta(minutes=15)  # of click_stats
@@ -40,7 +41,9 @@ class Question:
     """A report asked for.
 
     `first` and `last` are days of `zone`, both included. `filters`: group → its allowed values, "" for none. `sort`: names of
-    `group_by` and `metrics`, with a minus in front for descending; ties are in the order of groups.
+    `group_by` and `metrics`, with a minus in front for descending; ties are in the order of groups. `currency`: what all money is
+    turned into, None: it stays in its own. `is_by_click`: conversions stand at the time of their click, those without one at their
+    own; else all at their own.
     """
 
     first: date
@@ -52,6 +55,8 @@ class Question:
     sort: tuple[str, ...] = ()
     limit: int = ROWS_MAX
     advertiser_id: int | None = None
+    currency: str | None = None
+    is_by_click: bool = False
 
     @property
     def bounds(self) -> tuple[datetime, datetime]:
@@ -63,6 +68,21 @@ class Question:
     def names(self) -> frozenset[str]:
         """The groups that are grouped or filtered by."""
         return frozenset((*self.group_by, *self.filters))
+
+    @property
+    def target(self) -> str | None:
+        """The currency that money is turned into; None: there is none, or no money is asked for."""
+        return self.currency if self.has_revenue or self.has_payout else None
+
+    @property
+    def has_revenue(self) -> bool:
+        """Whether a metric is in the currency of the revenue."""
+        return bool(IN_CURRENCY & set(self.metrics))
+
+    @property
+    def has_payout(self) -> bool:
+        """Whether a metric is in the currency of the payout."""
+        return bool(IN_PAYOUT_CURRENCY & set(self.metrics))
 
     @property
     def source(self) -> Source:

@@ -1,17 +1,17 @@
-"""From sums by group to the rows and totals of a report: merged, derived, sorted, cut. Pure."""
+"""From sums by group to the rows and totals of a report: merged, turned into a currency, derived, sorted, cut. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from tracker.adapters.postgres_reports_exchange import Pair, Sums, Turning, pair_of, to_minor_unit
 from tracker.adapters.postgres_reports_question import CLICK_METRICS, IN_CURRENCY, IN_PAYOUT_CURRENCY, Question
 from tracker.domain import money
+from tracker.domain.exchange import Rates
 
 Values = dict[str, Any]
 Key = tuple[str | None, ...]
-Pair = tuple[str | None, str | None]  # currencies: of revenue, of payout
-Sums = tuple[int, int, int]  # conversions, micros of revenue, micros of payout
 Measure: TypeAlias = int | Fraction | None
 NOTHING: Sums = (0, 0, 0)
 NO_CLICKS = dict.fromkeys(CLICK_METRICS, 0)
@@ -19,20 +19,38 @@ NO_CLICKS = dict.fromkeys(CLICK_METRICS, 0)
 
 @dataclass(slots=True)
 class Group:
-    """The sums of one group: of clicks, and of conversions and money by pair of currencies."""
+    """The sums of one group: of clicks, and of conversions and money by pair of currencies.
+
+    `money` is in parts of a micro, `scale` to one. `unconverted`: micros that could not be turned into the currency of the report, by
+    their own currencies; None in a pair: that part could.
+    """
 
     clicks: dict[str, int] = field(default_factory=lambda: dict(NO_CLICKS))
     money: dict[Pair, Sums] = field(default_factory=dict)
+    unconverted: dict[Pair, Sums] = field(default_factory=dict)
+    scale: int = 1
 
     def earn(self, pair: Pair, sums: Sums) -> None:
         """Add conversions and their money, in these currencies."""
-        before = self.money.get(pair, NOTHING)
-        self.money[pair] = (before[0] + sums[0], before[1] + sums[1], before[2] + sums[2])
+        _add(self.money, pair, sums)
 
-    def lines(self, key: Key = ()) -> list["Line"]:
-        """A line for each pair of currencies, in their order; one when there is none."""
-        pairs = sorted(self.money, key=lambda pair: (pair[0] or "", pair[1] or "")) or [(None, None)]
-        return [Line(key, pair, self.clicks, self.money.get(pair, NOTHING)) for pair in pairs]
+    def leave(self, pair: Pair, sums: Sums) -> None:
+        """Add to what is unconverted."""
+        _add(self.unconverted, pair, sums)
+
+    def lines(self, key: Key = (), *, without: Pair = (None, None)) -> list["Line"]:
+        """A line for each pair of currencies, in their order; one in the pair `without` when there is none."""
+        pairs = sorted(self.money, key=_in_order) or [without]
+        return [Line(key, pair, self.clicks, self.money.get(pair, NOTHING), self.unconverted, self.scale) for pair in pairs]
+
+
+def _add(money: dict[Pair, Sums], pair: Pair, sums: Sums) -> None:
+    before = money.get(pair, NOTHING)
+    money[pair] = (before[0] + sums[0], before[1] + sums[1], before[2] + sums[2])
+
+
+def _in_order(pair: Pair) -> tuple[str, str]:
+    return pair[0] or "", pair[1] or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +61,11 @@ class Line:
     pair: Pair
     clicks: Mapping[str, int]
     sums: Sums
+    unconverted: Mapping[Pair, Sums] = field(default_factory=dict)
+    scale: int = 1
 
     def measure(self, metric: str) -> Measure:
-        """The exact value of a metric, money in micros; None: divided by 0."""
+        """The exact value of a metric, money in parts of a micro, `scale` to one; None: divided by 0."""
         conversions, revenue, payout = self.sums
         if metric in CLICK_METRICS:
             return self.clicks[metric]
@@ -54,22 +74,41 @@ class Line:
         if metric == "epc":
             return _divided(payout, self.clicks["clicks"])
         if metric == "aov":
-            return _divided(revenue, conversions)
+            return _divided(revenue, conversions - sum(sums[0] for pair, sums in self.unconverted.items() if pair[0]))
         return {"conversions": conversions, "revenue": revenue, "payout": payout}[metric]
 
-    def shown(self, metrics: Sequence[str], *, with_clicks: bool = True) -> Values:
-        """The metrics as a report tells them; without clicks when another row of the group has them."""
+    def shown(self, question: Question, metrics: Sequence[str] | None = None, *, with_clicks: bool = True) -> Values:
+        """The metrics as a report tells them, those of the question without `metrics`; without clicks when another row has them."""
         shown: Values = {}
-        for name in metrics:
+        for name in question.metrics if metrics is None else metrics:
             if name in CLICK_METRICS:
                 shown[name] = self.clicks[name] if with_clicks else 0
             elif name in IN_CURRENCY:
-                shown |= {name: _amount(self.measure(name), self.pair[0]), "currency": self.pair[0]}
+                shown |= {name: self._amount(question, name, self.pair[0]), "currency": self.pair[0]}
             elif name in IN_PAYOUT_CURRENCY:
-                shown |= {name: _amount(self.measure(name), self.pair[1]), "payout_currency": self.pair[1]}
+                shown |= {name: self._amount(question, name, self.pair[1]), "payout_currency": self.pair[1]}
             else:
                 shown[name] = _ratio(self.measure(name)) if name == "cr" else self.measure(name)
-        return shown
+        return shown | ({"unconverted": list(self._unconverted(question))} if question.target else {})
+
+    def _amount(self, question: Question, name: str, currency: str | None) -> str | None:
+        """A sum that was turned is rounded to its currency's minor unit, what is divided to a millionth; other sums are as they are."""
+        value = self.measure(name)
+        if isinstance(value, int):
+            value = to_minor_unit(value, self.scale, question.target) if question.target else value
+        elif value is not None:
+            value /= self.scale
+        return _amount(value, currency)
+
+    def _unconverted(self, question: Question) -> Iterable[Values]:
+        for pair in sorted(self.unconverted, key=_in_order):
+            conversions, revenue, payout = self.unconverted[pair]
+            shown: Values = {"conversions": conversions}
+            if question.has_revenue:
+                shown |= {"revenue": _amount(revenue if pair[0] else None, pair[0]), "currency": pair[0]}
+            if question.has_payout:
+                shown |= {"payout": _amount(payout if pair[1] else None, pair[1]), "payout_currency": pair[1]}
+            yield shown
 
 
 def _divided(part: int, whole: int) -> Fraction | None:
@@ -88,21 +127,34 @@ def _ratio(value: Measure) -> str | None:
     return f"{micros // money.MICROS}.{micros % money.MICROS:06d}"
 
 
-def shape(question: Question, clicks: Iterable[Mapping[str, Any]], conversions: Iterable[Mapping[str, Any]]) -> Values:
+def shape(
+    question: Question, clicks: Iterable[Mapping[str, Any]], conversions: Collection[Mapping[str, Any]], rates: Rates | None = None
+) -> Values:
     """`{"rows", "totals"}` from the rows of the two statements; with `totals_by_currency` and `rows_left_out` where they apply.
 
     A group whose money is of several currencies has a row for each; the first of them has the group's clicks and the others
     have 0, so that sums of rows are right. What is divided by clicks is divided by those of the group in all of them. Totals are
     those of the whole, whatever the limit.
+
+    In one currency there is one row for each group, of what `rates` turn into it, each conversion by the rate of its own day; what
+    they do not is in the row's `unconverted`, in its own currencies. `missing_rates`: the first 100 days and currencies without
+    a rate, where there are such, and `missing_rates_left_out`, how many more there are.
     """
+    turning = Turning(question, conversions, rates or Rates(())) if question.target else None
+    scale = turning.scale if turning else 1
     groups: dict[Key, Group] = {}
     for row in clicks:
-        groups[_key(question, row)] = Group({name: int(row[name] or 0) for name in CLICK_METRICS})
+        groups[_key(question, row)] = Group({name: int(row[name] or 0) for name in CLICK_METRICS}, scale=scale)
     for row in conversions:
-        pair, sums = _money(question, row)
-        groups.setdefault(_key(question, row), Group()).earn(pair, sums)
-    lines = [line for key, group in groups.items() for line in group.lines(key)]
-    found: Values = {"rows": list(_rows(question, _ordered(question, lines)))} | _totals(question, groups.values())
+        key = _key(question, row)
+        group = groups.get(key) or groups.setdefault(key, Group(scale=scale))
+        if turning:
+            _turn(turning, group, row)
+        else:
+            group.earn(*_money(question, row))
+    lines = [line for key, group in groups.items() for line in group.lines(key, without=pair_of(question))]
+    found: Values = {"rows": list(_rows(question, _ordered(question, lines)))} | _totals(question, groups.values(), scale)
+    found |= turning.missing_rates() if turning else {}
     return found | ({"rows_left_out": len(lines) - question.limit} if len(lines) > question.limit else {})
 
 
@@ -110,11 +162,18 @@ def _key(question: Question, row: Mapping[str, Any]) -> Key:
     return tuple(row[name] for name in question.group_by)
 
 
+def _turn(turning: Turning, group: Group, row: Mapping[str, Any]) -> None:
+    sums, lacking, left = turning.turned(row)
+    group.earn(turning.pair, sums)
+    if any(lacking):
+        group.leave(lacking, left)
+
+
 def _money(question: Question, row: Mapping[str, Any]) -> tuple[Pair, Sums]:
     """A currency that is not asked for splits no row."""
     pair = (
-        row["currency"] if IN_CURRENCY & set(question.metrics) else None,
-        row["payout_currency"] if IN_PAYOUT_CURRENCY & set(question.metrics) else None,
+        row["currency"] if question.has_revenue else None,
+        row["payout_currency"] if question.has_payout else None,
     )
     return pair, (int(row["conversions"]), int(row["revenue"]), int(row["payout"]))
 
@@ -137,21 +196,23 @@ def _rank(question: Question, line: Line, name: str, is_down: bool) -> tuple[boo
 def _rows(question: Question, lines: Sequence[Line]) -> Iterable[Values]:
     told: set[Key] = set()
     for line in lines[: question.limit]:
-        yield dict(zip(question.group_by, line.key, strict=True)) | line.shown(question.metrics, with_clicks=line.key not in told)
+        yield dict(zip(question.group_by, line.key, strict=True)) | line.shown(question, with_clicks=line.key not in told)
         told.add(line.key)
 
 
-def _totals(question: Question, groups: Iterable[Group]) -> Values:
-    total = Group()
+def _totals(question: Question, groups: Iterable[Group], scale: int) -> Values:
+    total = Group(scale=scale)
     for group in groups:
         for name, count in group.clicks.items():
             total.clicks[name] += count
         for pair, sums in group.money.items():
             total.earn(pair, sums)
-    lines = total.lines()
+        for pair, sums in group.unconverted.items():
+            total.leave(pair, sums)
+    lines = total.lines(without=pair_of(question))
     if len(lines) == 1:
-        return {"totals": lines[0].shown(question.metrics)}
+        return {"totals": lines[0].shown(question)}
     together = Line((), (None, None), total.clicks, (sum(line.sums[0] for line in lines), 0, 0))
     plain = [name for name in question.metrics if name not in IN_CURRENCY | IN_PAYOUT_CURRENCY]
     earned = [name for name in question.metrics if name not in CLICK_METRICS]
-    return {"totals": together.shown(plain), "totals_by_currency": [line.shown(earned) for line in lines]}
+    return {"totals": together.shown(question, plain), "totals_by_currency": [line.shown(question, earned) for line in lines]}

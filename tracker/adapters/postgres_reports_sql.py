@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracker.adapters.postgres_reports_question import COPIED, JUDGED, ROWS_MAX, TIMES, Question, Source
+from tracker.adapters.postgres_reports_question import COPIED, JUDGED, PARTS_MAX, ROWS_MAX, TIMES, Question, Source
 from tracker.domain import click_id
 
 Statement = tuple[str, list[Any]]
@@ -31,6 +31,8 @@ FROM_CONVERSIONS = f"""conversions s {_ROLLUP}
 CLICK_OF_CONVERSION = """
     LEFT JOIN LATERAL (SELECT c.outcome, c.verdict FROM clicks c WHERE c.click_id = s.click_id LIMIT 1) k ON true"""
 ROLLUP_SUMS = "sum(s.clicks) AS clicks, sum(s.total) AS all_clicks, sum(s.unique_clicks) AS unique_clicks"
+NONE = "NULL::text"
+CLICK_TIME = "coalesce(s.clicked_at, s.converted_at)"  # has an index
 CLICK_SUMS = """count(*) FILTER (WHERE s.counted) AS clicks, count(*) AS all_clicks,
     count(*) FILTER (WHERE s.counted AND s.is_unique) AS unique_clicks"""
 MONEY_SUMS = "count(*) AS conversions, sum(s.amount_micros) AS revenue, sum(s.payout_micros) AS payout"  # numeric: no sum is too large
@@ -64,8 +66,8 @@ class _Select:
             offset = f"({self.value(offsets, 'interval[]')})[width_bucket({instant}, {self.value(since, 'timestamptz[]')})]"
             self.names |= {name: f"to_char({instant} AT TIME ZONE 'UTC' + {offset}, '{form}')" for name, form in LABELS.items()}
 
-    def finish(self, columns: Mapping[str, str], *, having: str = "") -> Statement:
-        """The whole statement, with `columns` to group by beside the groups of the question."""
+    def finish(self, columns: Mapping[str, str], *, having: str = "", most: int = ROWS_MAX) -> Statement:
+        """The whole statement, with `columns` to group by beside the groups of the question; one row more than `most` tells too many."""
         question = self.question
         self.conditions += [self._is_any(self.names[name], wanted) for name, wanted in question.filters.items()]
         if question.advertiser_id is not None:
@@ -75,7 +77,7 @@ class _Select:
         statement = f"SELECT {', '.join([*groups, self.sums])} FROM {self.tables} WHERE {' AND '.join(self.conditions)}"  # noqa: S608 - constants only
         if groups:
             statement += f" GROUP BY {', '.join(str(n) for n in range(1, len(groups) + 1))}{having}"
-        return f"{statement} LIMIT {ROWS_MAX + 1}", self.values
+        return f"{statement} LIMIT {most + 1}", self.values
 
     def _is_any(self, expression: str, wanted: tuple[str, ...]) -> str:
         named = [value for value in wanted if value]
@@ -112,11 +114,24 @@ def _from_clicks(question: Question) -> Statement:
 
 
 def conversions(question: Question) -> Statement:
-    """Conversions that earn, and their money, by group and currencies; at the time of the conversion."""
+    """Conversions that earn, and their money, by group and currencies."""
     facts = {name: f"nullif(s.{name}, '')" for name in COPIED} | {name: f"nullif(k.{name}, '')" for name in JUDGED}
     tables = FROM_CONVERSIONS + (CLICK_OF_CONVERSION if question.names & set(JUDGED) else "")
     select = _Select(question, tables, MONEY_SUMS, "s.advertiser_id", NAMES | facts)
-    select.between("s.converted_at", "timestamptz", *question.bounds)
+    at = CLICK_TIME if question.is_by_click else "s.converted_at"
+    select.between(at, "timestamptz", *question.bounds)
     select.conditions.append("s.status IN ('approved', 'pending')")
-    select.label_times("s.converted_at")
-    return select.finish({"currency": "trim(s.currency)", "payout_currency": "trim(s.payout_currency)"})
+    select.label_times(at)
+    if question.target is None:
+        return select.finish({"currency": "trim(s.currency)", "payout_currency": "trim(s.payout_currency)"})
+    return select.finish(_to_turn(select, question.target), most=PARTS_MAX)
+
+
+def _to_turn(select: _Select, currency: str) -> dict[str, str]:
+    """The currencies to be turned into `currency`, NULL where there is nothing to turn, and the UTC day whose rate it is."""
+    target = select.value(currency, "char(3)")
+    revenue = f"CASE WHEN s.currency <> {target} AND s.amount_micros <> 0 THEN trim(s.currency) END"
+    payout = f"CASE WHEN s.payout_currency <> {target} AND s.payout_micros <> 0 THEN trim(s.payout_currency) END"
+    revenue, payout = (revenue if select.question.has_revenue else NONE), (payout if select.question.has_payout else NONE)
+    day = f"CASE WHEN coalesce({revenue}, {payout}) IS NOT NULL THEN (s.converted_at AT TIME ZONE 'UTC')::date END"
+    return {"currency": revenue, "payout_currency": payout, "rate_day": day}

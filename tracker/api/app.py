@@ -14,19 +14,40 @@ from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens, SigningSecrets
+from tracker.api import (
+    balances,
+    bulk,
+    explain,
+    matching,
+    orphans,
+    payouts,
+    postbacks,
+    rates,
+    reports,
+    system,
+    terms,
+    things,
+    visits,
+    webhooks,
+)
 from tracker.api import conversions as conversion_routes
-from tracker.api import explain, matching, orphans, postbacks, reports, system, things, visits, webhooks
 from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
 from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
 from tracker.api.reporters import Reporters
 from tracker.api.tokens import Tokens
+from tracker.balances import Balances
+from tracker.bulk import Bulk
 from tracker.journals import conversion_journal
 from tracker.matching import Matching
 from tracker.orphans import Orphans
+from tracker.payouts import Payouts
+from tracker.rates import ExchangeRates
+from tracker.recompute import Recomputing
 from tracker.route_table import route_table
 from tracker.settings import Settings
+from tracker.terms import TermsBook
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +88,17 @@ def create(settings: Settings) -> FastAPI:
         tokens, reporters, conversions, metrics, settings, intake, refused=partial(postgres_conversions.reject, database), table=table
     )
     app.include_router(postbacks.routes(desk))
-    app.include_router(visits.routes(tokens, table, settings))
-    app.include_router(webhooks.routes(desk, breaker))
+    app.include_router(visits.routes(tokens, table, metrics, settings))
+    app.include_router(webhooks.routes(desk))
     app.include_router(things.routes(programme, keys, PostbackTokens(database), secrets))
     app.include_router(conversion_routes.routes(conversions))
-    app.include_router(matching.routes(Matching(database)))
+    app.include_router(bulk.routes(Bulk(database)))
+    app.include_router(matching.routes(Matching(database, metrics.matched)))
+    app.include_router(balances.routes(Balances(database)))
+    app.include_router(payouts.routes(Payouts(database, settings)))
     app.include_router(reports.routes(database, settings))
+    app.include_router(rates.routes(ExchangeRates(database)))
+    app.include_router(terms.routes(TermsBook(database), Recomputing(database)))
     app.include_router(explain.routes(settings))
     app.include_router(orphans.routes(Orphans(database, programme, partial(route_table, settings))))
     app.include_router(system.routes(database, conversions, metrics, settings))

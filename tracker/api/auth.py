@@ -32,9 +32,13 @@ RIGHTS = {
     "goals": (EVERYBODY, STAFF),
     "clicks": (EVERYBODY, STAFF),
     "conversions": (EVERYBODY, STAFF | {"advertiser"}),
+    "terms": (EVERYBODY, STAFF),
     "reports": (EVERYBODY, ADMIN),
+    "balances": (EVERYBODY, ADMIN),
+    "ledger": (EVERYBODY, ADMIN),
     "keys": (ADMIN, ADMIN),
     "explain": (READERS, READERS),
+    "payout-details": (STAFF, STAFF),
 }
 OTHERS = (READERS, STAFF)
 

@@ -12,6 +12,10 @@ from tracker.errors import RejectedInput
 from tracker.programme import instant, text
 
 Action = Literal["approve", "reject", "reverse"]
+AMOUNT = {
+    "anyOf": [{"type": "string"}, {"type": "null"}],
+    "description": "for reverse: how much is taken back, in the conversion's currency; default: all that is left",
+}
 
 
 def routes(conversions: Conversions) -> APIRouter:
@@ -36,22 +40,29 @@ def routes(conversions: Conversions) -> APIRouter:
     async def show_conversion(request: Request, conversion_id: str) -> Response:
         return answer(await conversions.get(conversion_id, advertiser_id=request.state.actor.advertiser_id))
 
-    reason_of = body_of({"reason": {"type": "string"}}, example={"reason": "the order was returned"})
+    reason_of = body_of({"reason": {"type": "string"}, "amount": AMOUNT}, example={"reason": "the order was returned"})
 
     @router.post("/conversions/{conversion_id}/{action}", tags=["conversions"], openapi_extra=reason_of, responses=CHANGING)
     async def change_conversion(request: Request, conversion_id: str, action: Action) -> Response:
-        actor, reason = request.state.actor, await _reason(request)
-        return answer(await conversions.change(conversion_id, action, reason=reason, actor=actor.name, advertiser_id=actor.advertiser_id))
+        actor, (reason, amount) = request.state.actor, await _reason(request, action)
+        who = {"reason": reason, "actor": actor.name, "advertiser_id": actor.advertiser_id}
+        if amount is not None:
+            return answer(await conversions.reverse_part(conversion_id, amount, **who))
+        return answer(await conversions.change(conversion_id, action, **who))
 
     return router
 
 
-async def _reason(request: Request) -> str:
+async def _reason(request: Request, action: Action) -> tuple[str, str | None]:
+    """Why, and how much of the amount; None: all of it."""
     body = await read_json(request, empty={})
     if not isinstance(body, dict):
         raise RejectedInput("invalid_body", 'send {"reason":"…"}')
+    amount = body.get("amount")
+    if amount is not None and (action != "reverse" or not isinstance(amount, str)):
+        raise RejectedInput("invalid_amount", "amount is a decimal string such as 10.00, and only for reverse", field="amount")
     try:
-        return text(body.get("reason") or "")
+        return text(body.get("reason") or ""), amount
     except ValueError as exc:
         raise RejectedInput("invalid_reason", f"reason {exc}", field="reason") from None
 

@@ -11,7 +11,7 @@ from tracker.adapters import http_server
 from tracker.adapters.journal.recording import Recording, RecordingOptions
 from tracker.adapters.postgres_conversions import RECEIVE_BUDGET_S
 from tracker.domain.postback import Postback, Verdict
-from tracker.errors import StoreUnavailable
+from tracker.errors import StoreBusy, StoreUnavailable
 from tracker.wire import Receipt
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ JOURNAL_BUDGET_S = 2.0  # then neither disk nor Redis has taken it, and the stor
 DRAIN_S = 10.0
 WATCH_EVERY_S = 1.0
 KEPT = "the database is not there; the postback is kept and decided when it is back"
+HELD = "somebody is changing this order; the postback is kept and decided after that"
 
 
 class Breaker:
@@ -31,7 +32,10 @@ class Breaker:
         self._is_open, self._probe_at = False, 0.0
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, which has 2 s. StoreUnavailable on an outage, or at once while the breaker is open."""
+        """The result of `work`, which has 2 s. StoreUnavailable on an outage, or at once while the breaker is open.
+
+        StoreBusy is no outage: PostgreSQL said so, and others may have what they want.
+        """
         if self._is_open:
             if time.monotonic() < self._probe_at:
                 raise StoreUnavailable("PostgreSQL was away a moment ago")
@@ -39,6 +43,9 @@ class Breaker:
         try:
             async with asyncio.timeout(RECEIVE_BUDGET_S):
                 result = await work()
+        except StoreBusy:
+            self._close()
+            raise
         except StoreUnavailable as exc:
             self._open(exc)
             raise
@@ -46,10 +53,13 @@ class Breaker:
             outage = StoreUnavailable(f"PostgreSQL did not answer within {RECEIVE_BUDGET_S} s")
             self._open(outage)
             raise outage from exc
+        self._close()
+        return result
+
+    def _close(self) -> None:
         if self._is_open:
             log.info("tracker.store_back")
         self._is_open = False
-        return result
 
     def _open(self, outage: StoreUnavailable) -> None:
         if not self._is_open:  # once an outage, not once a postback
@@ -87,10 +97,6 @@ class Intake:
                 log.critical("tracker.recording_failed", exc_info=failure)
                 http_server.leave_with(1)
 
-    def is_draining(self) -> bool:
-        """Whether this tracker's journal holds postbacks that PostgreSQL is not known to have yet."""
-        return self.recording is not None and self.recording.shipper.uncovered(time.time())[0] > 0
-
     async def take(self, postback: Postback) -> tuple[Verdict, bool]:
         """The verdict on `postback`, and whether it is only kept: then it is `parked` until PostgreSQL is back.
 
@@ -98,9 +104,10 @@ class Intake:
         """
         try:
             return await self._breaker.call(partial(self._receive, postback)), False
-        except StoreUnavailable:
+        except StoreUnavailable as exc:
             await self._keep(postback)
-        return Verdict("parked", "parked", postback.postback_id, reason=KEPT), True
+            reason = HELD if isinstance(exc, StoreBusy) else KEPT
+        return Verdict("parked", "parked", postback.postback_id, reason=reason), True
 
     async def _keep(self, postback: Postback) -> None:
         if self.recording is None:

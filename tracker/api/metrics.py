@@ -19,6 +19,8 @@ PARKED_TTL_S = 5.0  # the count of parked postbacks is a query
 REFUSALS = ("bad_token", "bad_signature", "ip_not_allowed", "bad_payload")
 OUTCOMES = ("attributed", "duplicate", "orphan", "parked", "rejected", "conflict", "ignored", "journaled", "unavailable")
 
+VISITS = ("kept", "other_page", "no_page", "rejected", "unavailable")
+
 
 class Metrics:
     """Counters of what this process did, the number of parked postbacks in the database, and the state of the journal."""
@@ -29,6 +31,7 @@ class Metrics:
         self.refusals = Counter(
             "turnout_postback_refusals", "Postbacks and webhooks refused before they were read", ["reason"], registry=self.registry
         )
+        self.visits = Counter("turnout_visits", "Visits told by shops' pages, by outcome", ["outcome"], registry=self.registry)
         self._conversions = ConversionMetrics(self.registry)
         self._parked = Gauge("turnout_conversions_parked", "Postbacks that wait for their click", registry=self.registry)
         self._parked_until = 0.0
@@ -37,10 +40,16 @@ class Metrics:
             self.postbacks.labels(outcome)
         for reason in REFUSALS:
             self.refusals.labels(reason)
+        for outcome in VISITS:
+            self.visits.labels(outcome)
 
     def decided(self, postback: Postback, verdict: Verdict) -> None:
         """Count a postback that was decided."""
         self.postbacks.labels("ignored" if verdict.status == "ignored" else verdict.outcome).inc()
+        self._conversions.decided(postback, verdict)
+
+    def matched(self, postback: Postback, verdict: Verdict) -> None:
+        """Count what a postback made that was matched by hand; it was answered long ago."""
         self._conversions.decided(postback, verdict)
 
     @contextlib.contextmanager

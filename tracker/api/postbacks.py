@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 LIST_BUDGET_S = 20.0  # of a list of reports: whoever waits longer has given up
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+NOBODYS = "nobody's"  # in the place of a click, where a report needs to name none
 Refused = Callable[[list[Any]], Awaitable[None]]
 
 
@@ -122,13 +123,19 @@ async def report(
     received_at: datetime,
     ip: str,
     source: Source = "postback",
+    is_only_known: bool = False,
 ) -> Response:
-    """Read one report, decide on it, and answer. RejectedInput when it cannot be read: it is kept as refused then."""
-    visits = visits_of(None, renamed(parameters, advertiser.settings), desk.table)
+    """Read one report, decide on it, and answer. RejectedInput when it cannot be read: it is kept as refused then.
+
+    `is_only_known`: it concerns an order that is known otherwise, whoever earns by that.
+    """
+    visits = [NOBODYS] if is_only_known else visits_of(None, renamed(parameters, advertiser.settings), desk.table)
     try:
         postback = postbacks.read(
             parameters, advertiser, postback_id=postback_id, received_at=received_at, source=source, ip=ip, visits=visits
         )
+        if is_only_known:
+            postback = dataclasses.replace(postback, click_id=None, coupon=None, customer=None, visits=[])
     except InvalidPostback as exc:
         # Not under its own id: the same message, signed, may be acceptable once the settings are mended.
         await _keep_refused(desk, parameters, advertiser, Refusal(new_id(), received_at, source, ip, str(exc)))

@@ -1,25 +1,24 @@
 """What a report is asked with, and its rows as CSV. Shared by the API and the command line; no web framework."""
 
-import csv
-import io
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tracker import csv_text
 from tracker.adapters import postgres_reports_question as asked
 from tracker.adapters.postgres_reports_question import Question
 from tracker.errors import RejectedInput
+from tracker.programme import currency as read_currency
 
 FILTER = re.compile(r"filter\[(.*)\]", re.DOTALL)
 BROKEN = re.compile(r"[\x00\ud800-\udfff]")
 HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00")
 UNESCAPED_COMMA = re.compile(r"(?<!\\),")
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 LISTS = ("group_by", "metrics", "sort")
-KNOWN = ("from", "to", *LISTS, "tz", "limit", "format")
+KNOWN = ("from", "to", *LISTS, "currency", "time", "tz", "limit", "format")
+CONVERSION, CLICK = TIMES = ("conversion", "click")  # when a conversion stands
 DAYS_MAX = 3660
 EARLIEST, LATEST = date(1970, 1, 1), date(9998, 12, 31)  # with room for time zones on both sides
 
@@ -52,25 +51,29 @@ def read_question(parameters: Mapping[str, str], *, advertiser_id: int | None = 
         sort=_sort(parameters, (*group_by, *metrics)),
         limit=_limit(parameters.get("limit") or str(asked.ROWS_MAX)),
         advertiser_id=advertiser_id,
+        currency=_currency(parameters.get("currency") or ""),
+        is_by_click=_time(parameters.get("time") or CONVERSION) == CLICK,
     )
 
 
 def as_csv(found: dict[str, Any], question: Question) -> str:
-    """The rows as CSV with a header; a group of several currencies has a row for each."""
+    """The rows as CSV with a header; a group of several currencies has a row for each. `unconverted` is told as `unconverted_text` does."""
     columns = [*question.group_by, *question.metrics]
-    columns += ["currency"] * bool(asked.IN_CURRENCY & set(question.metrics))
-    columns += ["payout_currency"] * bool(asked.IN_PAYOUT_CURRENCY & set(question.metrics))
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows([_harmless(row.get(name)) for name in columns] for row in found["rows"])
-    return file.getvalue()
+    columns += ["currency"] * question.has_revenue + ["payout_currency"] * question.has_payout
+    columns += ["unconverted"] * bool(question.target)
+    rows = (row | {"unconverted": unconverted_text(row.get("unconverted", ()))} for row in found["rows"])
+    return csv_text.as_csv(columns, ([row.get(name) for name in columns] for row in rows))
 
 
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets a quote in front; a plain number does not."""
-    is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS) and not NUMBER.fullmatch(value)
-    return f"'{value}" if is_formula else value
+def unconverted_text(items: Iterable[Mapping[str, Any]]) -> str:
+    """What a row could not turn into its currency, for people: `2 conversions: revenue 12.00 ARS, payout 1.20 ARS; …`."""
+    return "; ".join(f"{item['conversions']} conversion{'s' * (item['conversions'] != 1)}: {', '.join(_sums(item))}" for item in items)
+
+
+def _sums(item: Mapping[str, Any]) -> Iterable[str]:
+    for name, currency in (("revenue", "currency"), ("payout", "payout_currency")):
+        if item.get(name) is not None:
+            yield f"{name} {item[name]} {item[currency]}"
 
 
 def _refuse_unknown(parameters: Mapping[str, str]) -> None:
@@ -142,6 +145,19 @@ def _day(value: str, code: str, field: str = "") -> date:
     if not EARLIEST <= day <= LATEST:
         raise RejectedInput(f"invalid_{code}", f"{field} must be a day of the years 1970 to 9998", field=field)
     return day
+
+
+def _currency(code: str) -> str | None:
+    try:
+        return read_currency(code) if code else None
+    except ValueError as exc:
+        raise RejectedInput("invalid_currency", f"currency {exc}", field="currency") from None
+
+
+def _time(name: str) -> str:
+    if name not in TIMES:
+        raise RejectedInput("invalid_time", f"time must be {' or '.join(TIMES)}", field="time")
+    return name
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -24,6 +24,11 @@ PARAMETERS = [
         ("filter[partner]", "values that are counted, separated by commas or repeated, empty for none; so for every group"),
         ("sort", "groups and metrics asked for, a minus in front for descending; default the groups"),
         ("limit", f"at most so many rows, 1 to {ROWS_MAX}, default {ROWS_MAX}; totals are of all"),
+        (
+            "currency",
+            "what money is turned into, such as EUR, each conversion by the rate of its UTC day; default: nothing is",
+        ),
+        ("time", "when a conversion stands: conversion, its own time, the default; click, that of its click"),
         ("tz", "time zone of days and hours, default UTC"),
         ("format", "json or csv"),
     )
@@ -45,7 +50,14 @@ def routes(database: Database, settings: Settings) -> APIRouter:
         currencies, `totals` has no money; `totals_by_currency` lists what is earned for each.
 
         `cr` is conversions by click, `epc` payout by click, `aov` revenue by conversion; null where that divides by 0. Clicks are
-        those of the whole group. `rows_left_out` says how many rows `limit` cut off (in CSV the header `X-Rows-Left-Out`);
+        those of the whole group.
+
+        With `currency` all money is in it, revenue and payout rounded half even at its minor unit. Each row and the totals say in
+        `unconverted` what has no rate and is left out of them, in its own currencies, null where that part is in; `missing_rates`
+        lists the days and currencies, at most 100 (`missing_rates_left_out`: how many more). `conversions` counts all; `aov` divides
+        by those whose revenue is in. With `time=click` a conversion without a click stands at its own time.
+
+        `rows_left_out` says how many rows `limit` cut off (in CSV the header `X-Rows-Left-Out`);
         `clicks_kept_from` says since when single clicks are kept, when that is after `from` and the question needs them.
         """
         parameters = joined(request.query_params.multi_items())

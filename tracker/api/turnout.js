@@ -1,8 +1,8 @@
-// Turnout on a shop's pages: keeps the click that brought the visitor, and reports orders. See tracker/api/README.md.
+// Turnout on a shop's pages: keeps the visitor's click, reports orders. See tracker/api/README.md.
 (() => {
   "use strict";
   const safely = (work, otherwise) => (...given) => {
-    try { return work(...given); } catch { return otherwise; } // a shop's page never breaks because of us
+    try { return work(...given); } catch { return otherwise; } // no page breaks because of us
   };
   const tag = document.currentScript || document.querySelector("script[data-pixel-key]");
   const { pixelKey = "", parameter = "click_id", domain = "" } = (tag && tag.dataset) || {};
@@ -19,7 +19,8 @@
   });
 
   const visit = safely(() => {
-    if (pixelKey) new Image().src = address("visit.gif?") + new URLSearchParams({ pixel_key: pixelKey, click_id: arrived });
+    const src = address("visit.gif?") + new URLSearchParams({ pixel_key: pixelKey, click_id: arrived });
+    if (pixelKey) Object.assign(new Image(), { referrerPolicy: "origin", src }); // the tracker asks for it
   });
 
   const conversion = safely((order) => {
@@ -57,6 +58,6 @@
     waiting.forEach((order) => conversion(order));
     const ready = () => { fill(); tellShopify(); };
     document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", ready) : ready();
-    document.addEventListener("submit", fill, true); // forms that came later
+    document.addEventListener("submit", fill, true); // later forms
   })();
 })();

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.api.clients import is_https
+from tracker.api.metrics import Metrics
 from tracker.api.postback_document import GIF_ANSWER, query
 from tracker.api.tokens import Tokens
 from tracker.domain import click_id, visitor_cookie
@@ -24,7 +25,7 @@ SCRIPT_ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def routes(tokens: Tokens, table: RouteTable, settings: Settings) -> APIRouter:
+def routes(tokens: Tokens, table: RouteTable, metrics: Metrics, settings: Settings) -> APIRouter:
     """`/visit.gif` and `/turnout.js`."""
     router = APIRouter(tags=["postbacks"])
     script = SCRIPT.read_bytes()
@@ -37,9 +38,14 @@ def routes(tokens: Tokens, table: RouteTable, settings: Settings) -> APIRouter:
 
     @router.get("/visit.gif", openapi_extra=described, response_class=Response, responses=GIF_ANSWER)
     async def visit(request: Request) -> Response:
-        """Puts a click into the visitor's cookie, by which `/pixel.gif` finds it later. Always a 1×1 GIF."""
+        """Puts a click into the visitor's cookie, by which `/pixel.gif` finds it later. Always a 1×1 GIF.
+
+        No cookie for what another page than a shop's asks: `Origin`, else `Referer`, is within the domains that advertisers declare.
+        Where none of them declares any, every page may ask.
+        """
         answer = _gif()
-        cookie = await _cookie(request, tokens, table)
+        outcome, cookie = await _cookie(request, tokens, table)
+        metrics.visits.labels(outcome).inc()
         if cookie:
             answer.headers["Set-Cookie"] = _set_cookie(cookie, is_secure=is_https(request, settings.trusted_proxies))
         return answer
@@ -73,17 +79,25 @@ def visits_of(request: Request | None, parameters: Mapping[str, str], table: Rou
     return said or (visitor_cookie.read(_sent(request), key) if request is not None else ())
 
 
-async def _cookie(request: Request, tokens: Tokens, table: RouteTable) -> str:
-    """The visitor's cookie with the click of this visit; `""` when key or click id are no good, or nobody can tell."""
-    parameters = request.query_params
-    click, key = click_id.from_any(parameters.get("click_id", "")), _key(table)
-    if click is None or key is None:
-        return ""
+async def _cookie(request: Request, tokens: Tokens, table: RouteTable) -> tuple[str, str]:
+    """What becomes of a visit, one of `metrics.VISITS`, and the visitor's cookie with its click; `""` when it is not kept."""
+    parameters, key = request.query_params, _key(table)
+    click = click_id.from_any(parameters.get("click_id", ""))
+    if key is None:
+        return "unavailable", ""
+    if click is None:
+        return "rejected", ""
+    # Not the domains of the key's advertiser alone: keys are public, the cookie is that of all shops, and a click does not say whose it is.
+    page = visitor_cookie.page_of(request.headers.get("origin", ""), request.headers.get("referer", ""), table.shop_domains())
+    if page != "shop":
+        return page, ""
     try:
         await tokens.advertiser(parameters.get("pixel_key", ""), "pixel")
-    except (RejectedInput, StoreUnavailable):
-        return ""
-    return visitor_cookie.with_click(_sent(request), key, click_id.to_text(click).decode("ascii"))
+    except RejectedInput:
+        return "rejected", ""
+    except StoreUnavailable:
+        return "unavailable", ""
+    return "kept", visitor_cookie.with_click(_sent(request), key, click_id.to_text(click).decode("ascii"))
 
 
 def _key(table: RouteTable) -> bytes | None:

@@ -1,19 +1,20 @@
-"""`turnout conversions`: decide anew on what nobody earned by yet."""
+"""`turnout conversions`: decide anew on what nobody earned by yet; import lists of approvals."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tracker.cli import run, show
 
-conversions = typer.Typer(help="Conversions: parked and orphan ones, matched by hand.", no_args_is_help=True)
+conversions = typer.Typer(help="Conversions: matched by hand, and changed by lists.", no_args_is_help=True)
 
 
 @conversions.callback()
 def everything() -> None:
-    """Conversions: parked and orphan ones, matched by hand."""
+    """Conversions: matched by hand, and changed by lists."""
 
 
 @conversions.command()
@@ -45,6 +46,20 @@ def match(
         show.as_json(made)
     else:
         typer.echo(_told(made))
+
+
+@conversions.command("import")
+def import_list(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="columns id or txid (advertiser, goal, occurrence), action, amount …")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would come to")] = False,
+    reason: Annotated[str, typer.Option(help="of rows without one, for the audit trail", show_default="the file's name")] = "",
+    result: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="what became of each row", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False,
+) -> None:
+    """Approve, reject, reverse or adjust conversions by a list: all of it, or nothing where one row is bad (exit 2)."""
+    from tracker.cli import bulk
+
+    raise typer.Exit(bulk.import_file(file, reason=reason, is_dry=dry_run, result=result, as_json=json))
 
 
 def _told(done: dict[str, Any]) -> str:

@@ -87,12 +87,12 @@ def _report(written: int, problems: list[Problem], *, as_json: bool) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, what: str = "links") -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("links", total=total)
+        task = bar.add_task(what, total=total)
         yield lambda count: bar.update(task, advance=count)

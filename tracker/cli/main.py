@@ -8,8 +8,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
+from tracker.cli import balances, coverage, orphans, payouts, platforms, preview, programme, rates, reports, run, show, terms
 from tracker.cli import conversions as matching
-from tracker.cli import coverage, orphans, platforms, programme, reports, run, show
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
@@ -27,7 +27,12 @@ app.add_typer(key, name="key", help="API keys.")
 platforms.add_to(app)
 things = programme.add_to(app)
 app.add_typer(orphans.orphans, name="orphans")
+app.add_typer(rates.rates, name="rates")
 app.add_typer(matching.conversions, name="conversions")
+app.add_typer(payouts.payouts, name="payouts")
+app.add_typer(terms.terms, name="terms")
+things["campaign"].command("recompute")(terms.recompute)
+things["campaign"].command("payout-preview")(preview.payout_preview)
 
 
 @app.callback()
@@ -187,6 +192,7 @@ def link_import(
 
 
 app.command()(reports.report)
+balances.add_to(app)
 
 
 @app.command()

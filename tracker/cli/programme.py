@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> dict[str, typer.Typer]:
     groups["advertiser"].command("rotate-token")(rotate_token)
     groups["advertiser"].command("revoke-token")(revoke_token)
     groups["advertiser"].command("signing-secret")(signing_secret)
+    groups["advertiser"].command("list-signing-secrets")(list_signing_secrets)
     groups["advertiser"].command("revoke-signing-secret")(revoke_signing_secret)
     return groups
 
@@ -71,6 +72,15 @@ def signing_secret(slug: Slug, kind: Kind, json: Json = False) -> None:
     others = [other["slot"] for other in made["secrets"] if other["kind"] == kind and other["slot"] != made["slot"]]
     if others:
         typer.echo(f"when the store uses it: turnout advertiser revoke-signing-secret {slug} --kind {kind} --slot {others[0]}", err=True)
+
+
+def list_signing_secrets(slug: Slug, json: Json = False) -> None:
+    """Kinds, slots and ages of the secrets that reports are signed with; never the secrets."""
+    found = run.with_database(lambda database, _: _secrets(database).listed(slug))
+    if json:
+        show.as_json(found)
+    else:
+        show.table(found["secrets"], empty="no signing secrets")
 
 
 def revoke_signing_secret(slug: Slug, kind: Kind, slot: Annotated[int, typer.Option(min=1, max=2)], json: Json = False) -> None:

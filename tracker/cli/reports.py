@@ -12,6 +12,7 @@ from tracker.errors import RejectedInput
 DAYS = 7  # without --from
 GROUP_BY = "partner"
 NONE = "(none)"
+TOLD_MAX = 5  # rates that are missing
 
 
 def filter_of(text: str) -> tuple[str, str]:
@@ -42,6 +43,10 @@ def report(
     sort: Annotated[
         str, typer.Option(help="groups and metrics asked for, a minus in front for descending: --sort=-clicks", show_default=False)
     ] = "",
+    currency: Annotated[
+        str, typer.Option(metavar="CODE", help="turn revenue and payout into it, by the rate of each conversion's day", show_default=False)
+    ] = "",
+    time: Annotated[str, typer.Option(help="when a conversion stands: conversion, or click, the time of its click")] = "conversion",
     tz: Annotated[str, typer.Option(help="time zone of days and hours")] = "UTC",
     limit: Annotated[str, typer.Option(metavar="N", help="at most so many rows; totals are of all", show_default=False)] = "",
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout")] = False,
@@ -51,6 +56,7 @@ def report(
     from tracker.api.report_questions import joined
 
     asked = {"from": first, "to": last, "group_by": group_by, "metrics": metrics, "sort": sort, "tz": tz, "limit": limit}
+    asked |= {"currency": currency, "time": time}
     show_report(asked | joined(map(filter_of, where or ())), as_csv=csv, as_json=json)
 
 
@@ -79,6 +85,11 @@ def show_report(parameters: Mapping[str, str], *, as_csv: bool, as_json: bool) -
 def _left_out(found: Mapping[str, Any]) -> Iterable[str]:
     if "rows_left_out" in found:
         yield f"{found['rows_left_out']} more rows; totals are of all"
+    if missing := found.get("missing_rates"):
+        days = ", ".join(f"{one['currency']} on {one['day']}" for one in missing[:TOLD_MAX])
+        more = len(missing) - TOLD_MAX + found.get("missing_rates_left_out", 0)
+        others = f" and {more} more" if more > 0 else ""
+        yield f"no rate for {days}{others}: not in the sums, see unconverted; turnout rates import brings rates"
     if "clicks_kept_from" in found:
         yield f"single clicks are kept since {found['clicks_kept_from']}; earlier ones are not in this report"
 
@@ -90,9 +101,11 @@ def _table(found: Mapping[str, Any], groups: Sequence[str]) -> None:
 
     totals = [found["totals"], *found.get("totals_by_currency", ())]
     columns = list(dict.fromkeys((*groups, *(name for line in (*found["rows"], *totals) for name in line))))
+    if not any(line.get("unconverted") for line in totals):
+        columns = [name for name in columns if name != "unconverted"]
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        is_text = name in groups or name.endswith("currency")
+        is_text = name in groups or name.endswith("currency") or name == "unconverted"
         shown.add_column(name, justify="left" if is_text else "right", overflow="fold")
     for row in found["rows"] if groups else ():
         shown.add_row(*(_cell(row.get(name), NONE if name in groups else "") for name in columns))
@@ -105,5 +118,7 @@ def _table(found: Mapping[str, Any], groups: Sequence[str]) -> None:
 
 def _cell(value: Any, empty: str) -> str:
     """Sub ids come from anybody: what would steer a terminal is not printed."""
-    text = empty if value is None else str(value)
+    from tracker.api.report_questions import unconverted_text
+
+    text = empty if value is None else unconverted_text(value) if isinstance(value, list) else str(value)
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.errors import RejectedInput
@@ -55,12 +56,22 @@ def with_database(work: Callable[[Any, Settings], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
+def _content(name: str, text: str) -> str:
+    if name != "payout" or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("utf-8")
+    except (OSError, ValueError) as exc:
+        raise RejectedInput(f"invalid_{name}", f"--{name}: {text[1:]} cannot be read: {exc}") from exc
+
+
 def given(values: dict[str, Any], objects: frozenset[str]) -> dict[str, Any]:
-    """Options that were given; those in `objects` are JSON."""
+    """Options that were given; those in `objects` are JSON. A payout is text too, or the file that `@` names."""
     found = {name: value for name, value in values.items() if value is not None}
     for name in objects & set(found):
-        text = found[name]
+        text = _content(name, found[name])
         if name == "payout" and not text.lstrip().startswith("{"):
+            found[name] = text
             continue
         with contextlib.suppress(ValueError, RecursionError):
             found[name] = json.loads(text)

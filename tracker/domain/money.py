@@ -1,8 +1,9 @@
 """Money: integer micros (millionths) of an ISO 4217 currency, never a float."""
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 
 MICROS = 1_000_000
+MICRO_DIGITS = 6
 MAX_MICROS = 10**17  # 10^11 units: a large order in rials or dong, and still inside bigint; sums are numeric
 PERCENT_MICROS = 100 * MICROS
 # ISO 4217 minor units that are not 2 (SIX list one, 2024).
@@ -29,12 +30,21 @@ def parse_micros(text: str) -> int:
         raise ValueError("must be a decimal number with a point, such as 12.50") from None
     if not value.is_finite():
         raise ValueError("must be a finite decimal number")
-    if abs(value) * MICROS > MAX_MICROS:
+    if abs(value) > MAX_MICROS // MICROS:
         raise ValueError(f"is larger than {MAX_MICROS // MICROS}")
-    scaled = value * MICROS
-    if scaled != int(scaled):
-        raise ValueError("must have at most six digits after the point")
-    return int(scaled)
+    return _micros(value)
+
+
+def _micros(value: Decimal) -> int:
+    """Exact, from the digits: a context of 28 digits would round what is longer."""
+    sign, digits, exponent = value.as_tuple()
+    number, places = int("".join(map(str, digits))), int(exponent) + MICRO_DIGITS
+    if places < 0:
+        number, rest = divmod(number, 10 ** min(-places, len(digits)))
+        if rest or (number and -places > len(digits)):
+            raise ValueError("must have at most six digits after the point")
+    scale: int = 10 ** max(places, 0)
+    return (-number if sign else number) * scale
 
 
 def format_micros(micros: int, currency: str) -> str:
@@ -43,10 +53,3 @@ def format_micros(micros: int, currency: str) -> str:
     sign, whole, part = "-" if micros < 0 else "", abs(micros) // MICROS, abs(micros) % MICROS
     fraction = f"{part:06d}".rstrip("0").ljust(digits, "0")
     return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
-
-
-def percent_of(micros: int, percent_micros: int, currency: str) -> int:
-    """`percent` of an amount, rounded half even at the currency's minor unit."""
-    exact = Decimal(micros) * percent_micros / (PERCENT_MICROS * MICROS)
-    rounded = exact.quantize(Decimal(1).scaleb(-minor_unit(currency)), rounding=ROUND_HALF_EVEN)
-    return int(rounded * MICROS)

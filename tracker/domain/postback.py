@@ -28,7 +28,7 @@ PARAMETERS_MAX = 100  # further ones are dropped
 VALUE_MAX = 1024  # longer values of unknown parameters are cut
 FUTURE_MAX = timedelta(days=1)  # a store's clock may be wrong, but not by more
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+_CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
 _BAD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _UNIX = re.compile(r"\d{9,10}(\.\d{1,9})?|\d{12,13}", re.ASCII)
@@ -87,6 +87,7 @@ class Postback:
     event_id: str | None = None
     visits: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    stated_at: datetime | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -96,7 +97,12 @@ class Postback:
     @property
     def order(self) -> tuple[datetime, datetime, UUID]:
         """Reports of one order take effect in this order, however they came here."""
-        return self.converted_at, self.received_at, self.postback_id
+        return self.told_at, self.received_at, self.postback_id
+
+    @property
+    def told_at(self) -> datetime:
+        """When its sender says that this came about, where it tells that from the time of the sale; else when the sale happened."""
+        return self.stated_at or self.converted_at
 
     @property
     def converted_at(self) -> datetime:
@@ -145,6 +151,7 @@ def read(
     Without a txid the click id is the key (`click_key`), so one click can make one such conversion a goal. From a
     pixel, whose key anybody can read, the status is the advertiser's `pixel_status` whatever it says. `visits`: ids of
     clicks that the visitor's cookie names, checked by the caller. When it happened is what the store says, never what a pixel does.
+    A shop's webhooks all say when the sale happened, and `stated_at` when this one came about.
 
     Raises:
         InvalidPostback: names the parameter; the text is safe to show.
@@ -191,6 +198,7 @@ def read(
         event_id=_text("event_id", parameters.get("event_id", ""), EVENT_ID_MAX) or None,
         visits=list(visits),
         details=details,
+        stated_at=_stated_at(parameters.get("stated_at", "").strip(), received_at) if source == "webhook" else None,
     )
 
 
@@ -228,7 +236,7 @@ def _amount(value: str, settings: PostbackSettings, currency: str) -> int:
 
 
 def _currency(value: str) -> str:
-    if value and not _CURRENCY.fullmatch(value.upper()):
+    if value and not _CURRENCY.fullmatch(value):
         raise InvalidPostback("currency", "currency must be an ISO 4217 code of three letters, such as EUR")
     return value.upper()
 
@@ -255,6 +263,13 @@ def _instant(value: str, received_at: datetime) -> datetime | None:
     if not EARLIEST <= at <= received_at + FUTURE_MAX:
         raise InvalidPostback("ts", "ts must be after 1999 and not in the future")
     return at
+
+
+def _stated_at(value: str, received_at: datetime) -> datetime | None:
+    try:
+        return _instant(value, received_at)
+    except InvalidPostback:  # a clock that is wrong must not make this the last word for good
+        return received_at
 
 
 def _kept(parameters: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 import hmac
 import re
-from typing import Final
+from collections.abc import Collection
+from typing import Final, Literal
+
+from tracker.domain.urls import allowed_deep_link
 
 NAME: Final = "turnout_visitor"
 PARAMETER: Final = "cookie"  # what a store's server passes it on by
@@ -13,6 +16,22 @@ _VERSION: Final = "1"
 _SIGNATURE_BYTES: Final = 16
 _CLICK: Final = "[0-7][0-9a-hjkmnp-tv-z]{25}"
 _VALUE: Final = re.compile(rf"{_VERSION}\.({_CLICK}(?:-{_CLICK}){{0,{CLICKS_MAX - 1}}})\.([0-9a-f]{{{2 * _SIGNATURE_BYTES}}})", re.ASCII)
+
+Page = Literal["shop", "other_page", "no_page"]
+
+
+def page_of(origin: str, referer: str, domains: Collection[str] | None) -> Page:
+    """Whose page asks, by what its browser says: one within `domains`, as deep links are, is a shop's; without `domains` (None) any is.
+
+    A page cannot make a browser name another page, only keep it from naming any: that is `no_page`.
+    """
+    if domains is None:
+        return "shop"
+    asking = origin or referer
+    if not asking:
+        return "no_page"
+    site = "/".join(asking.split("/", 3)[:3])  # the path may be longer than any link
+    return "shop" if allowed_deep_link(site.encode("utf-8", "surrogatepass"), domains) else "other_page"
 
 
 def derive(visitor_key: bytes) -> bytes:

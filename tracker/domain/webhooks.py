@@ -81,7 +81,8 @@ STRIPE_DIGITS: Final = {
 class Order:
     """What a webhook says of an order of ours.
 
-    `parameters`: as a postback has them, by our names. `happened_ms`: when the shop says this came about, 0 when it does not.
+    `parameters`: as a postback has them, by our names, with the time of the sale (`ts`) and that of this message (`stated_at`).
+    `happened_ms`: when the shop says this came about, 0 when it does not.
     `identity`: of what the shop signed, the same each time it sends this. `is_only_known`: it takes back a sale, and says
     nothing that would make one: it concerns an order that is known by its `txid`, or nobody.
     """
@@ -293,9 +294,10 @@ def _order(when: Report, price: Price, parameters: Mapping[str, str], *, is_only
         said["amount"] = cost
     elif is_sale:  # what is taken back needs none: nobody looks at it
         raise ValueError(f"{price.field} must be an amount that is not negative")
-    if at := instant_text(created):
-        said["ts"] = at
-    return Order(said, moment_ms(when.changed) or created, when.identity, is_only_known or not names_somebody)
+    happened = moment_ms(when.changed) or created
+    times = {"ts": instant_text(created), "stated_at": instant_text(happened)}
+    said |= {name: at for name, at in times.items() if at}
+    return Order(said, happened, when.identity, is_only_known or not names_somebody)
 
 
 def _txid(text: str, missing: str) -> str:

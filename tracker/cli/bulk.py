@@ -1,0 +1,122 @@
+"""`turnout conversions import FILE.csv`: a list of approvals, rejections, reversals and adjustments, all of it or nothing."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+from tracker.bulk import BadRows
+from tracker.cli import run, show
+from tracker.cli.links import progress
+from tracker.csv_text import as_csv
+from tracker.domain.bulk_rows import COLUMNS
+from tracker.errors import EXIT_USAGE, RejectedInput
+
+TIMEOUT_S = 3600.0
+SHOWN_MAX = 50  # bad rows and changes on the terminal; --json and --result have all
+RESULT = (
+    *("row", "id", "txid", "action", "result", "status_before", "status_after", "amount_before", "amount_after", "currency"),
+    *("payout_before", "payout_after", "payout_currency", "problem"),
+)
+
+
+def read(path: Path) -> list[tuple[int, Any]]:
+    """The rows with their lines. RejectedInput `invalid_file` when it is no such CSV."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_header(reader.fieldnames)
+            return [(reader.line_num, _values(row)) for row in reader]
+    except OSError as exc:
+        raise RejectedInput("invalid_file", f"{path} cannot be read: {exc.strerror}") from exc
+    except (csv.Error, UnicodeDecodeError) as exc:
+        raise RejectedInput("invalid_file", f"{path} is not a CSV file in UTF-8: {exc}") from exc
+
+
+def _check_header(names: Any) -> None:
+    unknown, given = set(names or ()) - set(COLUMNS), set(names or ())
+    if unknown:
+        what = f"has an unknown column {min(unknown)!r}"
+    elif "action" not in given or not given & {"id", "txid"}:
+        what = "has no column action, or neither id nor txid"
+    else:
+        return
+    raise RejectedInput("invalid_file", f"the file {what}; columns are {', '.join(COLUMNS)}")
+
+
+def _values(row: dict[str | Any, Any]) -> dict[str, Any]:
+    """A row that is longer or shorter than the header is a bad row by a name that no row has."""
+    return {("more values than the header" if name is None else name): value for name, value in row.items()}
+
+
+def import_file(path: Path, *, reason: str, is_dry: bool, result: Path | None, as_json: bool) -> int:
+    """Do what `path` says; returns the exit code: 0 done, 2 when rows were bad: then nothing is changed."""
+    rows = read(path)
+
+    async def work(database: Any, _: Any) -> dict[str, Any]:
+        from tracker.bulk import Bulk
+
+        with progress(len(rows), "rows") as moved:
+            actor, why = run.ACTOR, reason or f"list {path.name}"
+            return await Bulk(database).run(rows, actor, reason=why, is_dry=is_dry, timeout_s=TIMEOUT_S, progress=moved)
+
+    try:
+        found = run.with_database(work)
+    except BadRows as bad:
+        _tell_bad(bad, result, as_json=as_json)
+        return EXIT_USAGE
+    _write(result, found["rows"])
+    if as_json:
+        show.as_json(found)
+    else:
+        _tell(found)
+    return 0
+
+
+def _tell_bad(bad: BadRows, result: Path | None, *, as_json: bool) -> None:
+    problems = [{"row": number, "result": "bad", "problem": text} for number, text in bad.problems]
+    _write(result, problems)
+    if as_json:
+        show.as_json({"bad": [{"line": one["row"], "problem": one["problem"]} for one in problems]})
+        return
+    for one in problems[:SHOWN_MAX]:
+        sys.stderr.write(f"line {one['row']}: {one['problem']}\n")
+    if len(problems) > SHOWN_MAX:
+        sys.stderr.write(f"… and {len(problems) - SHOWN_MAX} more bad rows\n")
+    sys.stderr.write(f"nothing was changed: {len(problems)} rows are bad\n")
+
+
+def _tell(found: dict[str, Any]) -> None:
+    changes = [_line(row) for row in found["rows"] if row["result"] == "changed"]
+    if found["dry_run"]:
+        show.table(changes[:SHOWN_MAX], empty="nothing would change")
+        if len(changes) > SHOWN_MAX:
+            sys.stdout.write(f"… and {len(changes) - SHOWN_MAX} more\n")
+    if found["partners"]:
+        show.table(found["partners"])
+    would = "would be " if found["dry_run"] else ""
+    sys.stdout.write(f"{found['changed']} conversions {would}changed, {found['unchanged']} unchanged\n")
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    def move(name: str) -> str:
+        before, after = row[f"{name}_before"], row[f"{name}_after"]
+        return str(before) if before == after else f"{before} → {after}"
+
+    return {
+        "line": row["row"],
+        "txid": row["txid"],
+        "action": row["action"],
+        "status": move("status"),
+        "amount": f"{move('amount')} {row['currency']}",
+        "payout": f"{move('payout')} {row['payout_currency']}",
+    }
+
+
+def _write(result: Path | None, rows: list[dict[str, Any]]) -> None:
+    if result is None:
+        return
+    try:
+        result.write_text(as_csv(RESULT, ([row.get(name) for name in RESULT] for row in rows)), encoding="utf-8", newline="")
+    except OSError as exc:
+        raise RejectedInput("invalid_result", f"{result} cannot be written ({exc.strerror}); what was imported is imported") from exc
