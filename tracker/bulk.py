@@ -30,6 +30,13 @@ class BadRows(RejectedInput):
         super().__init__("bad_rows", f"nothing was changed: {told}{rest}", field="rows")
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that its file does not say rightly, and why."""
+
+    problem: str
+
+
 def _unheard(_: int) -> None:
     """Nobody who wants to hear."""
 
@@ -94,6 +101,9 @@ def _read(rows: Sequence[tuple[int, Any]]) -> tuple[list[Numbered], list[Problem
     good, problems = list[Numbered](), list[Problem]()
     for number, values in rows:
         try:
+            if isinstance(values, Unreadable):
+                problems.append((number, values.problem))
+                continue
             if not isinstance(values, Mapping):
                 problems.append((number, 'must be a JSON object such as {"id":"…","action":"approve"}'))
                 continue

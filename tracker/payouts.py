@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from tracker.adapters import postgres_payments, postgres_payouts
+from tracker.adapters.postgres_payments import Marking
 from tracker.adapters.postgres_payouts import Wanted
 from tracker.adapters.postgres_pool import Database
 from tracker.bank_details import read_details
@@ -17,8 +18,12 @@ from tracker.settings import Settings
 Values = dict[str, Any]
 RUN_FIELDS = ("period", "from", "to", "currency", "minimum", "hold_days", "two_person", "dry_run", "reason")
 MARKS: dict[str, statements.Mark] = {"mark-paid": "paid", "mark-failed": "failed", "mark-returned": "returned"}
-CHANGE_FIELDS = {"approve": ("reason",), "cancel": ("reason",)} | dict.fromkeys(MARKS, ("partner", "reference", "reason"))
-EXPORT_FIELDS = ("format", "batch", "execution_on")
+CHANGE_FIELDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("approve", "cancel"), ("reason",)),
+    **dict.fromkeys(MARKS, ("partner", "reference", "reason")),
+    "mark-paid": ("partner", "batch", "reference", "reason"),
+}
+EXPORT_FIELDS = ("format", "batch", "renew", "execution_on")
 FORMATS = {"sepa": ("application/xml", "xml"), "csv": ("text/csv; charset=utf-8", "csv")}
 HOLD_MAX, BATCH_MAX = 365, 10**6
 NEEDED = object()
@@ -27,13 +32,14 @@ FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 @dataclass(frozen=True, slots=True)
 class BankFile:
-    """A file for the bank, and the partners whose payments are due and not in any."""
+    """A file for the bank, the run's other files with unpaid payments, and the partners whose payments are due and not in any."""
 
     name: str
     media_type: str
     content: bytes
     batch: int
     payments: int
+    other_batches: tuple[int, ...]
     left_due: tuple[str, ...]
 
 
@@ -48,11 +54,17 @@ class Payouts:
         """Make a run, or with `dry_run` say what it would pay and write nothing; the run, and whether it is new.
 
         `body`: `{"period"}` or `{"from", "to"}`, `"currency"`, and perhaps `"minimum"`, `"hold_days"`, `"two_person"`, `"reason"`.
+        The period must be over; a dry run says whether it is.
         """
         values = _fields(body, RUN_FIELDS)
         wanted = _wanted(values, two_person=self.settings.payout_two_person)
+        is_over = wanted.period_to < datetime.now(UTC).date()
         if _read(values, "dry_run", yes_or_no, missing=False):
-            return {"dry_run": True, "statements": await postgres_payouts.foresee(self.database, wanted)}, False
+            foreseen = await postgres_payouts.foresee(self.database, wanted)
+            return {"dry_run": True, "period_is_over": is_over, "statements": foreseen}, False
+        if not is_over:
+            field = "to" if values.get("period") is None else "period"
+            raise RejectedInput("invalid_to", f"a period must be over (UTC); {wanted.period_to} is not, a dry run tells it", field=field)
         run, is_new = await postgres_payouts.make(self.database, wanted, actor)
         return await self.show(run), is_new
 
@@ -71,28 +83,25 @@ class Payouts:
     async def change(self, run: str, action: str, body: Any, actor: str) -> Values:
         """Approve or cancel a draft; mark payments as paid, failed or returned. `changed` says how many payments that moved."""
         values = _fields(body, CHANGE_FIELDS[action])
-        reason, reference = (_read(values, name, text, missing="") for name in ("reason", "reference"))
         changed = {}
         if action in MARKS:
-            partner = _read(values, "partner", text, missing=None)
-            if partner is None and action != "mark-paid":
-                raise RejectedInput("invalid_partner", f"partner is needed to {action.replace('-', ' as ')}", field="partner")
-            mark = postgres_payments.mark(
-                self.database, run, MARKS[action], partner=partner, reference=reference, reason=reason, actor=actor
-            )
-            changed["changed"] = await mark
+            changed["changed"] = await postgres_payments.mark(self.database, run, _marking(values, action), actor)
         else:
+            reason = _read(values, "reason", text, missing="")
             work = {"approve": postgres_payouts.approve, "cancel": postgres_payouts.cancel}[action]
             await work(self.database, run, reason=reason, actor=actor)
         return await self.show(run) | changed
 
     async def export(self, run: str, body: Any, actor: str) -> BankFile:
-        """`{"format": "sepa"|"csv", "batch", "execution_on"}`: a file for the bank, see `postgres_payments.export`."""
+        """`{"format": "sepa"|"csv", "batch", "renew", "execution_on"}`: a file for the bank, see `postgres_payments.export`."""
         from tracker import bank_files
 
         values = _fields(body, EXPORT_FIELDS)
         form = _read(values, "format", _format)
         number = _read(values, "batch", _batch, missing=None)
+        renew = _read(values, "renew", yes_or_no, missing=False)
+        if renew and number is None:
+            raise RejectedInput("invalid_batch", "batch is needed to renew it", field="batch")
         settings = self.settings
         debtor = bank_files.Debtor(settings.payout_debtor_name, settings.payout_debtor_iban, settings.payout_debtor_bic)
         made = await postgres_payments.export(
@@ -101,12 +110,14 @@ class Payouts:
             (lambda batch: bank_files.sepa(batch, debtor)) if form == "sepa" else bank_files.as_csv,
             needs_iban=form == "sepa",
             number=number,
+            renew=renew,
             execution_on=_read(values, "execution_on", _day, missing=None),
             actor=actor,
         )
         media_type, ending = FORMATS[form]
         name = f"{made.batch.run}-{made.batch.number}.{ending}"
-        return BankFile(name, media_type, made.content, made.batch.number, len(made.batch.payments), made.left_due)
+        count = len(made.batch.payments)
+        return BankFile(name, media_type, made.content, made.batch.number, count, made.other_batches, made.left_due)
 
     async def details(self, partner: str) -> Values:
         """Where a partner is paid, in full."""
@@ -119,6 +130,17 @@ class Payouts:
     async def drop_details(self, partner: str, actor: str) -> None:
         """Forget where a partner is paid."""
         await postgres_payments.drop_details(self.database, partner, actor)
+
+
+def _marking(values: Values, action: str) -> Marking:
+    partner = _read(values, "partner", text, missing=None)
+    batch = _read(values, "batch", _batch, missing=None)
+    if partner is None and action != "mark-paid":
+        raise RejectedInput("invalid_partner", f"partner is needed to {action.replace('-', ' as ')}", field="partner")
+    if partner is not None and batch is not None:
+        raise RejectedInput("invalid_batch", "batch goes without partner", field="batch")
+    reference, reason = (_read(values, name, text, missing="") for name in ("reference", "reason"))
+    return Marking(MARKS[action], partner, batch, reference, reason)
 
 
 def _wanted(values: Values, *, two_person: bool) -> Wanted:

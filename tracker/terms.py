@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tracker.adapters import postgres_terms
@@ -20,6 +21,7 @@ FIELDS: dict[str, Read] = {
     "effective_to": instant,
     "reason": text,
 }
+SOON = timedelta(minutes=1)  # terms that would be over when they are written are a slip
 FILTERS = ("campaign", "partner", "goal")
 
 
@@ -38,8 +40,8 @@ class TermsBook:
         values = _checked(body)
         reason = values.pop("reason") or ""
         start, end = values.pop("effective_from"), values.pop("effective_to")
-        if start and end and start >= end:
-            raise RejectedInput("invalid_effective_to", "effective_to must be after effective_from", field="effective_to")
+        if end and (start or datetime.now(UTC) + SOON) >= end:
+            raise RejectedInput("invalid_effective_to", "effective_to must be after effective_from, or after now", field="effective_to")
         return await postgres_terms.make(self.database, Wanted(**values, start=start, end=end), actor=actor, reason=reason)
 
     async def listed(

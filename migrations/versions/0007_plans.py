@@ -18,10 +18,12 @@ ALTER TABLE campaigns
 """
 
 # `basis`: what the payout was worked out from beside the conversion's own columns. `approve_at`: when its hold is over.
+# `hold_days`: how long its campaign's holds were when it was made; null before there were any, and of orphans.
 CONVERSIONS = """
 ALTER TABLE conversions
     ADD COLUMN IF NOT EXISTS basis jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS approve_at timestamptz,
+    ADD COLUMN IF NOT EXISTS hold_days smallint,
     ADD COLUMN IF NOT EXISTS reversed_micros bigint NOT NULL DEFAULT 0;
 ALTER TABLE ledger_entries
     DROP CONSTRAINT IF EXISTS ledger_entries_advertiser_check,
@@ -61,8 +63,10 @@ $$;
 CREATE TRIGGER partners_keep_parent AFTER INSERT OR UPDATE OF parent_id ON partners FOR EACH ROW EXECUTE FUNCTION keep_parent();
 """
 
-# What was booked for a partner's month in a campaign: the next time only the difference is.
-MONTHS = """
+# What was booked for a partner's month in a campaign: the next time only the difference is. `month_changes`: months of sales that changed,
+# to be worked out anew; noted by whoever changes a sale, so that none is missed whenever and however long that took.
+MONTHLY = "payout_type = 'plan' AND plan ?| ARRAY['tiers', 'bonuses', 'per_click']"
+MONTHS = f"""
 CREATE TABLE month_earnings (
     partner_id bigint NOT NULL REFERENCES partners,
     campaign_id bigint NOT NULL REFERENCES campaigns,
@@ -74,6 +78,33 @@ CREATE TABLE month_earnings (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (campaign_id, month, partner_id, kind, status, currency)
 );
+CREATE INDEX terms_monthly ON terms (campaign_id) WHERE {MONTHLY};
+CREATE TABLE month_changes (
+    campaign_id bigint NOT NULL,
+    month date NOT NULL
+);
+CREATE INDEX month_changes_month ON month_changes (campaign_id, month);
+CREATE FUNCTION note_new_months() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO month_changes
+    SELECT DISTINCT n.campaign, date_trunc('month', n.converted_at AT TIME ZONE 'UTC')::date FROM now_rows n
+    WHERE EXISTS (SELECT FROM terms WHERE campaign_id = n.campaign AND {MONTHLY});
+    RETURN NULL;
+END
+$$;
+CREATE FUNCTION note_changed_months() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO month_changes
+    SELECT DISTINCT n.campaign, date_trunc('month', n.converted_at AT TIME ZONE 'UTC')::date
+    FROM (SELECT campaign, converted_at FROM now_rows UNION SELECT campaign, converted_at FROM old_rows) n
+    WHERE EXISTS (SELECT FROM terms WHERE campaign_id = n.campaign AND {MONTHLY});
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER conversions_note_new_months AFTER INSERT ON conversions REFERENCING NEW TABLE AS now_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION note_new_months();
+CREATE TRIGGER conversions_note_changed_months AFTER UPDATE ON conversions REFERENCING NEW TABLE AS now_rows OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION note_changed_months();
 """
 
 

@@ -87,7 +87,8 @@ CREATE INDEX IF NOT EXISTS statement_lines_statement ON statement_lines (stateme
 """
 
 # The approved entries of partners that are on no statement yet, so that a run reads what is new and not the whole ledger. An entry is
-# here or in `statement_lines`. A payment that came back waits for no hold: it was held once.
+# here or in `statement_lines`. A payment that came back waits for no hold: it was held once. What changes a sale, such as a reversal, is
+# ripe when the sale is: else one would be paid that is known to be taken back.
 OPEN = """
 CREATE TABLE IF NOT EXISTS open_entries (
     ledger_entry_id bigint PRIMARY KEY,
@@ -98,14 +99,19 @@ CREATE TABLE IF NOT EXISTS open_entries (
 );
 CREATE INDEX IF NOT EXISTS open_entries_partner ON open_entries (partner_id, currency, ripe_on);
 
-CREATE OR REPLACE FUNCTION ripe_on(kind text, effective_on date) RETURNS date LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE kind WHEN 'payment_returned' THEN '-infinity'::date ELSE effective_on END
+CREATE OR REPLACE FUNCTION sale_is_ripe_on(sale uuid) RETURNS date LANGUAGE sql STABLE AS $$
+    SELECT min(effective_on) FROM ledger_entries WHERE conversion_id = sale AND account = 'partner' AND status = 'approved'
+$$;
+
+CREATE OR REPLACE FUNCTION ripe_on(kind text, effective_on date, conversion_id uuid) RETURNS date LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN kind = 'payment_returned' THEN '-infinity'::date WHEN kind = 'conversion' OR conversion_id IS NULL THEN effective_on
+        ELSE sale_is_ripe_on(conversion_id) END
 $$;
 
 CREATE OR REPLACE FUNCTION keep_open_entries() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO open_entries
-    SELECT id, partner_id, currency, ripe_on(kind, effective_on), amount_micros FROM added
+    SELECT id, partner_id, currency, ripe_on(kind, effective_on, conversion_id), amount_micros FROM added
     WHERE account = 'partner' AND status = 'approved';
     RETURN NULL;
 END
@@ -117,7 +123,7 @@ CREATE OR REPLACE TRIGGER ledger_entries_are_open AFTER INSERT ON ledger_entries
 # What was booked before the trigger.
 BOOKED = """
 INSERT INTO open_entries
-SELECT e.id, e.partner_id, e.currency, ripe_on(e.kind, e.effective_on), e.amount_micros
+SELECT e.id, e.partner_id, e.currency, ripe_on(e.kind, e.effective_on, e.conversion_id), e.amount_micros
 FROM ledger_entries e
 WHERE e.account = 'partner' AND e.status = 'approved' AND NOT EXISTS (SELECT FROM statement_lines l WHERE l.ledger_entry_id = e.id)
 ON CONFLICT DO NOTHING;

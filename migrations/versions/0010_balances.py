@@ -1,4 +1,4 @@
-"""Monthly closing rows of balances; indexes for the ledger by time, and for conversions by order number alone."""
+"""Monthly closing rows of balances; indexes for the ledger by time, also of one advertiser, and for conversions by order number alone."""
 
 from migrations.sql import execute_briefly, make_index
 
@@ -29,6 +29,7 @@ CREATE OR REPLACE TRIGGER balance_closings_are_kept BEFORE UPDATE OR DELETE ON b
 def upgrade() -> None:
     execute_briefly(CLOSINGS)
     make_index("ledger_entries_at", "ledger_entries (at, id)")
+    make_index("ledger_entries_advertiser", "ledger_entries (advertiser_id, at, id)")
     make_index("conversions_txid", "conversions (txid)")
 
 

@@ -28,6 +28,8 @@ SHAPE = """
         (SELECT sum(hashtextextended(concat_ws(' ', indexrelid, indisvalid), 0)) FROM pg_index),
         (SELECT sum(hashtextextended(i::text, 0)) FROM pg_inherits i),
         (SELECT sum(hashtextextended(n::text, 0)) FROM pg_namespace n WHERE nspname NOT LIKE 'pg_%'),
+        (SELECT sum(hashtextextended(concat_ws(' ', adrelid, adnum, pg_get_expr(adbin, adrelid)), 0)) FROM pg_attrdef),
+        (SELECT count(*) FROM pg_statistic s JOIN pg_class c ON c.oid = s.starelid WHERE relnamespace = 'public'::regnamespace),
         (SELECT count(*) FROM pg_extension),
         (SELECT sum(hashtextextended(concat_ws(' ', setrole, setconfig), 0)) FROM pg_db_role_setting
             WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))

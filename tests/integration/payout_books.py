@@ -7,6 +7,11 @@ EARN = """
     SELECT $2, 'partner', p.id, a.id, 'conversion', $5, $3, $4, $6, 'test'
     FROM partners p, advertisers a WHERE p.slug = $1 AND a.slug = 'shop'
 """
+OF_SALE = """
+    INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, conversion_id, kind, status, amount_micros, currency,
+        actor)
+    SELECT $2, 'partner', p.id, a.id, $3, $4, $6, $5, 'EUR', 'test' FROM partners p, advertisers a WHERE p.slug = $1 AND a.slug = 'shop'
+"""
 OPENINGS = """
     SELECT count(*) FROM (
         SELECT opening_micros, lag(closing_micros, 1, 0::bigint) OVER (PARTITION BY partner_id, currency ORDER BY id) AS before
@@ -41,10 +46,15 @@ async def assert_all_adds_up(shop):
         assert await shop.value(statement) == 0, name
 
 
-async def earns(shop, partner, amount, on="2026-10-10", *, currency="EUR", status="approved", reason=""):
+async def earns(shop, partner, amount, on="2025-10-10", *, currency="EUR", status="approved", reason=""):
     """`amount` in units, exact to six places."""
     micros = round(float(amount) * 1_000_000)
     await shop.execute(EARN, partner, date.fromisoformat(on), micros, currency, status, reason)
+
+
+async def of_sale(shop, sale, kind, amount, on, partner="ada", status="approved"):
+    """An entry of the conversion `sale`."""
+    await shop.execute(OF_SALE, partner, date.fromisoformat(on), sale, kind, round(float(amount) * 1_000_000), status)
 
 
 async def partner(api, slug, iban=None, **details):
@@ -59,7 +69,7 @@ async def paid_to(api, slug, **details):
     assert put.status_code == 200, put.text
 
 
-async def runs(api, period="2026-10", key=None, status=201, **more):
+async def runs(api, period="2025-10", key=None, status=201, **more):
     body = {"period": period, "currency": "EUR"} | more
     made = await (api.call(key, "POST", RUNS, body) if key else api.admin("POST", RUNS, body))
     assert made.status_code == status, made.text

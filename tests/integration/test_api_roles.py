@@ -123,7 +123,7 @@ CHANGEABLE = """
 """
 EARNED = """
     INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, kind, status, amount_micros, currency, actor)
-    SELECT '2026-01-01', 'partner', p.id, a.id, 'conversion', 'approved', 1000000, 'EUR', 'test' FROM partners p, advertisers a
+    SELECT '2020-01-01', 'partner', p.id, a.id, 'conversion', 'approved', 1000000, 'EUR', 'test' FROM partners p, advertisers a
     WHERE p.slug = 'ada' AND a.slug = 'shop'
 """
 STATE = " UNION ALL ".join(
@@ -309,7 +309,7 @@ async def request_of_payouts(world: World, method: str, path: str) -> tuple[str,
     if "{partner}" in path and "{run}" not in path:
         return method, path.format(partner="ada"), account if method == "PUT" else None
     world.orders += 1
-    day = (date(2030, 1, 1) + timedelta(days=world.orders)).isoformat()
+    day = (date(2020, 1, 1) + timedelta(days=world.orders)).isoformat()
     body = {"from": day, "to": day, "currency": "EUR"}
     if "{run}" not in path:
         return method, path, body if method == "POST" else None

@@ -252,3 +252,17 @@ def test_the_commands_tell_the_same(dsn, redis_url, tmp_path, monkeypatch, capsy
     assert len(json.loads(said("ledger", "--json", "--limit", "2"))["items"]) == 2
     assert said("ledger", "--csv", "--partner", "ada").splitlines()[0].startswith("id,at,effective_on,account,partner")
     assert said("ledger").count("1.00") == 3
+
+
+async def test_an_advertiser_among_many_reads_its_ledger_by_an_index(api, shop):
+    await rival(api, shop)
+    await shop.execute(
+        "INSERT INTO ledger_entries (at, effective_on, account, advertiser_id, kind, status, amount_micros, currency, actor)"
+        " SELECT now() + n * interval '1 second', now(), 'advertiser', a.id, 'conversion', 'approved', n, 'EUR', 'test'"
+        " FROM generate_series(1, 20000) n, advertisers a WHERE a.slug = 'shop'"
+    )
+    await shop.execute("ANALYZE ledger_entries")
+    number = await shop.value("SELECT id FROM advertisers WHERE slug = 'rival'")
+    asked = postgres_balances.sql.LEDGER.format("true AND e.advertiser_id = $2")
+    plan = "\n".join(row["QUERY PLAN"] for row in await shop.database.fetch(f"EXPLAIN {asked}", 101, number))
+    assert "ledger_entries_advertiser" in plan, plan

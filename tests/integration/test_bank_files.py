@@ -42,17 +42,17 @@ async def test_a_sepa_file_pays_each_partner_what_its_statement_says(api, shop):
     for slug, amount in (("ada", "1234.56"), ("bea", "0.01"), ("cal", "7.00"), ("dan", "-3.00")):
         await earns(shop, slug, amount)
     run = (await runs(api))["run"]
-    file = await does(api, run, "export", format="sepa", execution_on="2026-11-05")
+    file = await does(api, run, "export", format="sepa", execution_on="2025-11-05")
     assert (file.headers["content-type"], file.headers["x-batch"], file.headers["x-left-due"]) == ("application/xml", "1", "1")
     document = ET.fromstring(file.text)
-    assert texts(document, "MsgId") == texts(document, "PmtInfId") == ["EUR-2026-10-31-B1"]
+    assert texts(document, "MsgId") == texts(document, "PmtInfId") == ["EUR-2025-10-31-B1"]
     assert (texts(document, "NbOfTxs"), texts(document, "CtrlSum")) == (["2", "2"], ["1234.57", "1234.57"])
     assert texts(document, "InstdAmt") == ["1234.56", "0.01"]
     assert texts(document, "IBAN") == ["DE02120300000000202051", *IBANS[:2]]
     assert texts(document, "Nm") == ["Turnout Sohne GmbH", "Turnout Sohne GmbH", "Ada Lowe Co", "Bea"]
-    assert (texts(document, "BICFI"), texts(document, "Dt")) == (["BNPAFRPPXXX"], ["2026-11-05"])
+    assert (texts(document, "BICFI"), texts(document, "Dt")) == (["BNPAFRPPXXX"], ["2025-11-05"])
     numbers = [row["id"] for row in await shop.database.fetch("SELECT id FROM partners WHERE slug IN ('ada', 'bea') ORDER BY slug")]
-    assert texts(document, "EndToEndId") == [f"EUR-2026-10-31-P{number}" for number in numbers]
+    assert texts(document, "EndToEndId") == [f"EUR-2025-10-31-P{number}" for number in numbers]
     assert all(len(text) <= 35 for text in texts(document, "EndToEndId"))
     assert (await does(api, run, "export", format="sepa")).content == file.content
     shown = (await api.admin("GET", f"{RUNS}/{run}?status=due")).json()
@@ -61,7 +61,47 @@ async def test_a_sepa_file_pays_each_partner_what_its_statement_says(api, shop):
     second = await does(api, run, "export", format="sepa")
     assert (texts(ET.fromstring(second.text), "InstdAmt"), second.headers["x-batch"]) == (["7.00"], "2")
     assert (await does(api, run, "export", format="sepa", batch=1)).content == file.content
-    assert (await does(api, run, "mark-paid"))["changed"] == 3
+    assert (second.headers["x-other-batches"], file.headers["x-other-batches"]) == ("1", "")
+    assert (await api.admin("GET", f"{RUNS}/{run}")).json()["totals"]["unpaid_batches"] == [1, 2]
+    refused = await does(api, run, "mark-paid", 409)
+    assert (refused["code"], "1, 2" in refused["detail"]) == ("several_batches", True)
+    assert (await does(api, run, "mark-paid", 404, batch=3))["code"] == "unknown_batch"
+    assert (await does(api, run, "mark-paid", 422, batch=1, partner="ada"))["field"] == "batch"
+    assert (await does(api, run, "mark-failed", 422, batch=1, partner="ada"))["field"] == "batch"
+    assert [(await does(api, run, "mark-paid", batch=2))["changed"] for _ in range(2)] == [1, 0]
+    assert (await does(api, run, "mark-paid"))["changed"] == 2
+    await assert_all_adds_up(shop)
+
+
+async def test_a_payment_that_failed_is_in_no_file_again(api, shop):
+    for slug, iban in (("bea", IBANS[1]), ("cal", IBANS[2]), ("dan", IBANS[3])):
+        await partner(api, slug, iban)
+    await paid_to(api, "ada", name="Ada", iban=IBANS[0])
+    for slug in ("ada", "bea", "cal", "dan"):
+        await earns(shop, slug, "5.00")
+    run = (await runs(api))["run"]
+    await does(api, run, "export", format="sepa")
+    assert (await does(api, run, "export", 409, format="sepa", batch=1, renew=True))["code"] == "batch_unchanged"
+    await does(api, run, "mark-failed", partner="ada")
+    await does(api, run, "mark-paid", partner="bea")
+    for more in ({}, {"batch": 1}, {"batch": 1, "execution_on": "2025-11-07"}):
+        refused = await does(api, run, "export", 409, format="csv", **more)
+        assert (refused["code"], refused["field"]) == ("batch_changed", "batch")
+        assert [word in refused["detail"] for word in ("ada", "bea", "--batch 1 --renew")] == [True, False, True]
+    assert (await does(api, run, "export", 422, format="sepa", renew=True))["field"] == "batch"
+    assert (await does(api, run, "export", 404, format="sepa", renew=True, batch=9))["code"] == "unknown_batch"
+    file = await does(api, run, "export", format="sepa", renew=True, batch=1)
+    document = ET.fromstring(file.text)
+    assert (texts(document, "MsgId"), texts(document, "IBAN")[1:]) == (["EUR-2025-10-31-B2"], [IBANS[2], IBANS[3]])
+    assert (await does(api, run, "export", format="sepa")).content == file.content
+    again = await does(api, run, "export", 409, format="sepa", renew=True, batch=1)
+    assert (again["code"], "batches: 2" in again["detail"]) == ("nothing_to_export", True)
+    assert (await does(api, run, "mark-paid"))["changed"] == 2
+    await does(api, run, "mark-returned", partner="cal")
+    assert (await does(api, run, "export", 409, format="sepa"))["code"] == "batch_changed"
+    assert (await does(api, run, "export", 409, format="sepa", renew=True, batch=2))["code"] == "nothing_to_export"
+    after = await runs(api, "2025-11")
+    assert amounts(after) == dict.fromkeys(("ada", "cal"), ("0.00", "5.00", "5.00", "0.00", "due"))
     await assert_all_adds_up(shop)
 
 
@@ -73,7 +113,7 @@ async def test_a_csv_file_pays_in_any_currency_and_runs_nothing(api, shop):
     file = await does(api, run, "export", format="csv")
     (row,) = csv.DictReader(io.StringIO(file.text))
     assert (row["amount"], row["currency"], row["name"], row["account"], row["end_to_end_id"][:14]) == (
-        "1500", "JPY", "'=cmd()", "ada@example.com", "JPY-2026-10-31",
+        "1500", "JPY", "'=cmd()", "ada@example.com", "JPY-2025-10-31",
     )  # fmt: skip
     assert (await does(api, run, "export", 409, format="sepa", batch=1))["code"] == "not_sepa"
     assert (await does(api, run, "export", 404, format="csv", batch=2))["code"] == "unknown_batch"
@@ -86,7 +126,7 @@ async def test_a_partner_without_an_iban_is_in_no_sepa_file_and_one_in_csv_is_no
     for slug in ("ada", "bea"):
         await earns(shop, slug, "5.00")
     run = (await runs(api))["run"]
-    assert (await does(api, run, "export", format="csv")).text.count("EUR-2026-10-31-P") == 2
+    assert (await does(api, run, "export", format="csv")).text.count("EUR-2025-10-31-P") == 2
     assert (await does(api, run, "export", 409, format="sepa"))["code"] == "not_sepa"
     assert amounts((await api.admin("GET", f"{RUNS}/{run}")).json())["bea"][4] == "exported"
 
@@ -105,7 +145,7 @@ async def test_a_payment_goes_to_the_account_of_when_the_run_was_made(api, shop)
     assert texts(ET.fromstring((await does(api, run, "export", format="sepa")).text), "IBAN")[1:] == [IBANS[0]]
     for slug in ("ada", "bea"):
         await does(api, run, "mark-failed", partner=slug)
-    after = (await runs(api, "2026-11"))["run"]
+    after = (await runs(api, "2025-11"))["run"]
     assert texts(ET.fromstring((await does(api, after, "export", format="sepa")).text), "IBAN")[1:] == [IBANS[1], IBANS[1]]
     await assert_all_adds_up(shop)
 

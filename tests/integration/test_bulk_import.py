@@ -141,6 +141,23 @@ async def test_an_amount_and_a_status_of_one_order_may_stand_in_one_list(api, sh
     assert (await posts(api, rows))["unchanged"] == 2
 
 
+@pytest.mark.parametrize("names_by_id", [False, True])
+async def test_a_part_that_is_taken_back_and_another_amount_stand_in_two_lists(api, shop, desk, names_by_id):
+    before = await everything(shop)
+    number = str(await shop.value("SELECT id FROM conversions WHERE txid = 'A1'"))
+    part = ({"id": number} if names_by_id else {"txid": "A1"}) | {"action": "reverse", "amount": "30"}
+    other = {"txid": "A1", "action": "adjust", "amount": "80"}
+    for rows, said in (
+        ((part, other), "row 1 takes back a part of this conversion; adjust it in another list"),
+        ((other, part), "row 1 adjusts this conversion; take back a part of it in another list"),
+    ):
+        assert (await posts(api, list(rows), status=422))["problems"] == [{"row": 2, "problem": said}]
+    assert await everything(shop) == before
+    whole = {"txid": "A1", "action": "reverse"}
+    assert (await posts(api, [other, whole]))["changed"] == 2
+    assert (await posts(api, [other, whole]))["unchanged"] == 2
+
+
 async def test_an_order_number_that_several_have_must_say_which(api, shop, desk):
     await shop.execute("UPDATE goals SET duplicate_policy = 'always_new'")
     await desk.says("P1", 1, amount="100", status="pending")
@@ -225,8 +242,18 @@ async def test_the_command_reads_a_file_and_writes_what_became_of_each_row(shop,
     file.write_text("txid,colour\n")
     with pytest.raises(RejectedInput, match="unknown column 'colour'"):
         await said()
-    file.write_text(f"{header}P1,approve\nP1,approve,,,\n")
-    assert (await said())[0] == 2
+    file.write_text(f"{header}P1,approve,,,\n")
+    code, _, problems = await said()
+    assert (code, problems.splitlines()[0]) == (2, "line 2: more cells than the header has")
+    before = await everything(shop)
+    file.write_text(f"{header}P1,approve,,\nA1,reverse\n")  # an amount that is cut off is not the whole order
+    code, told, problems = await said()
+    assert (code, told) == (2, "")
+    assert problems.splitlines() == ["line 3: fewer cells than the header has", "nothing was changed: 1 rows are bad"]
+    assert await everything(shop) == before
+    file.write_text("txid,action,amount,amount\nA1,reverse,30,\n")
+    with pytest.raises(RejectedInput, match="'amount' twice"):
+        await said()
 
 
 def test_bad_rows_are_told_by_number_and_not_all_of_them_in_one_sentence():

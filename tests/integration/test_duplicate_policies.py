@@ -97,9 +97,9 @@ async def test_increment_adds_each_report_once(desk):
     assert (await desk.rows("T"), await desk.owed("T")) == ([(1, 45, "reversed", False)], {})
 
 
-async def becomes_an_orphan(desk, click):
+async def becomes_an_orphan(desk, click, **said):
     """A report whose click nobody knew in time, and two more of its order."""
-    assert (await desk.says("T", 1, click_id=click, amount="10")).status == "parked"
+    assert (await desk.says("T", 1, click_id=click, amount="10", **said)).status == "parked"
     await desk.shop.execute("UPDATE postbacks SET parked_until = now() - interval '1 day', next_try_at = now()")
     await desk.shop.sweep()
     assert (await desk.says("T", 3, click_id=click, amount="20")).status == "orphan"
@@ -280,3 +280,49 @@ async def test_a_shop_that_only_states_a_status_keeps_what_its_pixel_said_of_the
     assert (await desk.says("T", 3, amount="60", event_id="T")).outcome == "attributed"
     assert await desk.owed("T") == {"partner": 6, "advertiser": 60}
     assert (await desk.says("T", 4, amount="60", event_id="T")).duplicate is (policy not in ("increment", "always_new"))
+
+
+async def test_a_status_is_followed_by_the_very_conversion_that_takes_the_amount(desk):
+    await desk.policy("always_new")
+    for minute, amount in enumerate(("30", "40")):
+        await desk.says("T", minute, source="pixel", amount=amount, status="pending")
+    await desk.says("T", 2, status="pending")
+    assert (await desk.says("T", 3, amount="50", status="approved")).outcome == "attributed"
+    assert await desk.rows("T") == [(1, 30, "pending", False), (2, 50, "approved", False)]
+    assert (
+        await desk.shop.value("SELECT sum(amount_micros) FROM ledger_entries WHERE account = 'partner' AND status = 'approved'")
+        == 5 * MICROS
+    )
+
+
+async def test_an_event_that_is_known_by_another_order_number_takes_the_shops_amount_and_status(desk):
+    await desk.policy("by_event_id")
+    await desk.says("A", 1, source="pixel", amount="40", event_id="e")
+    await desk.says("A", 2, status="pending", event_id="e")
+    assert (await desk.says("B", 3, amount="50", status="approved", event_id="e")).outcome == "attributed"
+    assert (await desk.rows("A"), await desk.rows("B")) == ([(1, 50, "approved", False)], [])
+    assert await desk.owed("A") == {"partner": 5, "advertiser": 50}
+
+
+@pytest.mark.parametrize("is_order_known", [True, False])
+async def test_a_conversion_that_is_found_by_its_event_keeps_its_order_number(desk, is_order_known):
+    await desk.policy("by_event_id")
+    await desk.says("A", 1, source="pixel", amount="40", event_id="e")
+    if is_order_known:
+        assert (await desk.says("B", 2, amount="20", event_id="f")).outcome == "attributed"
+    report = desk.report("B", 3, amount="50", event_id="e")
+    assert (await desk.take(report)).outcome == "attributed"
+    assert await desk.rows("A") == [(1, 50, "approved", False)]
+    assert await desk.rows("B") == ([(1, 20, "approved", False)] if is_order_known else [])
+    assert (await desk.says("B", 4, amount="50", event_id="e")).outcome == "duplicate"
+    assert await desk.owed("A") == {"partner": 5, "advertiser": 50}
+
+
+async def test_an_orphan_that_is_found_by_its_event_keeps_its_order_number_and_what_was_said_of_it(desk):
+    await desk.policy("by_event_id")
+    await becomes_an_orphan(desk, "102ab4", event_id="e")
+    await desk.says("B", 5, amount="20", event_id="f")
+    assert (await desk.says("B", 6, amount="50", event_id="e")).outcome == "attributed"
+    await desk.shop.sweep()
+    assert await desk.rows("B") == [(1, 20, "approved", False)]
+    assert await desk.rows("T") == [(1, 50, "approved", False)]

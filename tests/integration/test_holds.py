@@ -123,9 +123,32 @@ async def test_another_hold_is_for_what_is_made_afterwards(api, shop, desk):
     await holds(api, 0)
     assert (await desk.says("U", amount="50")).created == "approved"
     assert (await shop.value(STATUS, "T"), await shop.value(APPROVE_AT, "T")) == ("pending", AT + timedelta(days=14))
+    await desk.says("U", -10, amount="40")  # earlier reports that come late
+    assert await shop.value(STATUS, "U") == "approved"
+    await desk.says("T", -10, amount="40", status="pending")
+    assert (await shop.value(STATUS, "T"), await shop.value(APPROVE_AT, "T")) == ("pending", AT + timedelta(days=14, minutes=-10))
     for wrong in (-1, 366, True, "1.5", None):
         refused = await api.admin("PATCH", "/api/v1/campaigns/shoes", {"hold_days": wrong})
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_hold_days")
+
+
+@pytest.mark.parametrize("minute", [1, -1])
+async def test_what_was_made_without_a_hold_is_not_held_by_a_later_one(api, shop, desk, minute):
+    await holds(api, 0)
+    await desk.says("T", amount="50", status="pending")
+    await holds(api, 14)
+    await desk.says("T", minute, amount="50", status="approved")
+    assert (await shop.value(STATUS, "T"), await shop.value(APPROVE_AT, "T")) == ("approved", None)
+
+
+async def test_a_conversion_that_comes_to_another_campaign_comes_under_its_hold(api, shop, desk):
+    await desk.says("T", 10, amount="50")
+    hats = {"slug": "hats", "advertiser": "shop", "destination_url": "https://shop.example/", "hold_days": 30}
+    assert (await api.admin("POST", "/api/v1/campaigns", hats)).status_code == 201
+    assert (await api.admin("POST", "/api/v1/coupons", {"code": "HAT", "partner": "ada", "campaign": "hats"})).status_code == 201
+    await desk.says("T", 0, amount="50", click_id="", coupon="HAT")
+    assert await shop.value("SELECT m.slug FROM conversions c JOIN campaigns m ON m.id = c.campaign") == "hats"
+    assert (await shop.value(STATUS, "T"), await shop.value(APPROVE_AT, "T")) == ("pending", AT + timedelta(days=30))
 
 
 async def test_several_keepers_approve_each_once_and_leave_what_somebody_holds(shop, desk, dsn, redis_url, monkeypatch):

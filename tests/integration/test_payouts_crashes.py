@@ -12,7 +12,7 @@ from tests.integration.payout_books import IBANS, RUNS, amounts, assert_all_adds
 
 pytestmark = pytest.mark.integration
 BEFORE_COMMIT = ("run_made", "statements_made", "lines_taken", "paid", "before_commit")
-RUN = ("run", "--period", "2026-10", "--currency", "EUR", "--minimum", "5")
+RUN = ("run", "--period", "2025-10", "--currency", "EUR", "--minimum", "5")
 ROWS = """
     SELECT (SELECT count(*) FROM payout_runs) + (SELECT count(*) FROM statements) + (SELECT count(*) FROM statement_lines)
         + (SELECT count(*) FROM ledger_entries WHERE kind = 'payment')
@@ -71,7 +71,7 @@ async def test_what_became_of_a_payment_is_booked_once_wherever_it_is_killed(api
 
 async def test_a_draft_is_approved_or_cancelled_as_a_whole(api, shop, killed):
     await earns(shop, "ada", "50.00")
-    run = (await runs(api, "2026-11", two_person=True))["run"]
+    run = (await runs(api, "2025-11", two_person=True))["run"]
     await asyncio.gather(killed(["paid", "before_approval"], "approve", run), killed(["before_cancel"], "cancel", run))
     shown = (await api.admin("GET", f"{RUNS}/{run}")).json()
     assert (shown["status"], amounts(shown)["ada"][2]) == ("draft", "50.00")

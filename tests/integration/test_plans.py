@@ -316,6 +316,29 @@ async def test_an_imported_payout_goes_down_in_proportion_and_is_not_worked_out_
     assert (await desk.anew())["looked_at"] == 0
 
 
+@pytest.mark.parametrize(
+    ("policy", "said", "payout"),
+    [
+        ("increment", {"amount": "10"}, "36.30"),
+        ("amend", {"amount": "50"}, "16.50"),
+        ("amend", {"amount": "60", "currency": "USD"}, "15.84"),  # by the rate of the day: 48.00 EUR
+        ("amend", {"amount": "60", "currency": "GBP"}, "33.00"),  # nobody knows how much that is
+    ],
+)
+async def test_an_imported_payout_follows_an_amended_amount_in_proportion(desk, policy, said, payout):
+    await desk.pays("33%")
+    sale = await desk.sells("T", "100")
+    await desk.pays("10%")
+    await desk.shop.execute("UPDATE conversions SET source = 'old', source_id = '1', terms_id = NULL, basis = '{}'")
+    await desk.shop.execute("UPDATE goals SET duplicate_policy = $1", policy)
+    rates = {"source": "test", "rates": [{"day": f"{AT:%Y-%m-%d}", "currency": "USD", "rate": "1.25"}]}
+    assert (await desk.api.admin("POST", "/api/v1/rates", rates)).status_code == 200
+    assert (await desk.says("T", 5, **said)).outcome == "attributed"
+    shown = await desk.shows(sale["id"])
+    assert (shown["payout"], shown["payout_currency"], shares(shown)) == (payout, "EUR", [("ada", 1, payout)])
+    assert await desk.owed() == {"ada": float(payout)}
+
+
 async def test_recomputing_as_of_its_booking_gives_what_was_booked_whatever_changed_since(desk):
     """Days apart, so that each is worked out as of its own time."""
     rng, booked = random.Random(11), {}

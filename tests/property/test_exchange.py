@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker.adapters.postgres_reports_exchange import Turning, together
 from tracker.adapters.postgres_reports_question import Question
-from tracker.adapters.postgres_reports_rows import shape
+from tracker.adapters.postgres_reports_rows import Group, shape, turn
 from tracker.domain import money
 from tracker.domain.exchange import DAYS_BACK, Quote, Rates, read_csv
 
@@ -80,6 +81,34 @@ def test_what_is_turned_by_day_and_currency_is_what_each_conversion_comes_to(kno
             if item[unit] is not None:
                 found[number, item[unit]] += Decimal(item[name])
     assert found == kept
+
+
+@given(st.lists(st.tuples(st.fractions(0, 9, max_denominator=50), st.integers(-100, 100)), max_size=9, unique_by=lambda part: part[0]))
+def test_amounts_by_rate_together_are_the_sum_of_each_turned(parts):
+    assert together(dict(parts)) == sum((rate * micros for rate, micros in parts), Fraction(0))
+
+
+def test_a_group_keeps_whole_numbers_by_the_rates_of_its_own_days():
+    """However many rates the others have: five years in ten currencies have a common denominator of thousands of digits."""
+    rates = Rates(Quote(FIRST + timedelta(days=number), "USD", 1 + Decimal(number) / 10_000) for number in range(1500))
+    names = ("sub1", "currency", "payout_currency", "rate_day", "conversions", "revenue", "payout")
+    rows = [
+        dict(zip(names, (str(number), "USD", "USD", FIRST + timedelta(days=number), 1, 10**6, 10**5), strict=True))
+        for number in range(1500)
+    ]
+    question = Question(FIRST, FIRST, ("sub1",), ("conversions", "revenue", "payout"), ZoneInfo("UTC"), currency="EUR")
+    group, turning = Group(), Turning(question, rows, rates)
+    lines = [one.lines()[0] for one in (group_of(turning, row) for row in rows)]
+    assert max(line.sums[1].denominator for line in lines) < 10**6
+    for row in rows[:3] * 2:
+        turn(turning, group, row)
+    assert group.turned[0] == {Fraction(10_000, 10_000 + number): 2 * 10**6 for number in range(3)}
+
+
+def group_of(turning, row):
+    group = Group()
+    turn(turning, group, row)
+    return group
 
 
 def shown(micros, currency):

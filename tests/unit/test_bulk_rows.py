@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from tracker.domain.bulk_rows import Done, Row, State, done, read
+from tracker.domain.bulk_rows import Done, Row, State, clash, done, read
 
 NUMBER = "0198f6a0-0000-7000-8000-000000000000"
 EUR = 1_000_000
@@ -107,3 +107,18 @@ def test_what_a_row_comes_to(wanted, before, step, micros, after):
 def test_what_cannot_be_done_says_why(wanted, before, said):
     with pytest.raises(ValueError, match=said):
         done(wanted, before)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "said"),
+    [
+        (row("approve"), row("reject"), "says what is to become of this conversion already"),
+        (row("adjust", 80), row("adjust", 70), "says what is to become of this conversion already"),
+        (row("reverse", 30), row("adjust", 80), "takes back a part of this conversion; adjust it in another list"),
+        (row("adjust", 80), row("reverse", 30), "adjusts this conversion; take back a part of it in another list"),
+        (row("adjust", 80), row("reverse"), None),
+        (row("approve"), row("adjust", 80), None),
+    ],
+)
+def test_which_two_rows_of_one_conversion_go_together(earlier, later, said):
+    assert clash(earlier, later) == said

@@ -1,14 +1,14 @@
 """What a month earns beyond its sales: tiers, bonuses, clicks. The figures are worked out by hand beside each case."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from uuid import UUID
 
 import pytest
 
 from tracker.domain.basis import Basis, Report
-from tracker.domain.months import ClickDay, Earner, MonthSale, of_clicks, of_sales
+from tracker.domain.months import Clicks, Earner, MonthSale, of_clicks, of_sales
 from tracker.domain.plans import Bonus, Level, Part, Plan, Rate, Rule, Step, Tiers
 
 EUR = 1_000_000
@@ -103,20 +103,21 @@ def test_each_bonus_that_is_reached_is_paid_once():
     assert of_sales(1, month(plan, *[EUR] * 3)) == {Earner(1, "bonus", "EUR"): 25 * EUR}
 
 
-def test_the_bonuses_are_those_of_the_last_plan_of_the_month():
-    before, after = Plan(TEN, "EUR", bonuses=(Bonus(1, 5 * EUR),)), Plan(TEN, "EUR", bonuses=(Bonus(1, 7 * EUR),))
+def test_a_bonus_is_that_of_the_sale_that_reaches_it():
+    before, after = Plan(TEN, "EUR", bonuses=(Bonus(1, 5 * EUR), Bonus(2, 50 * EUR))), Plan(TEN, "EUR", bonuses=(Bonus(2, 7 * EUR),))
     (first,), (_, second) = month(before, EUR), month(after, EUR, EUR)
-    assert of_sales(1, [second, first]) == {Earner(1, "bonus", "EUR"): 7 * EUR}
+    assert of_sales(1, [second, first]) == {Earner(1, "bonus", "EUR"): 12 * EUR}
+    plain = month(Plan(TEN), EUR, EUR, EUR)[2]
+    assert of_sales(1, [second, first, plain]) == of_sales(1, [second, first])
 
 
-def test_clicks_earn_by_the_plan_of_their_day_and_keep_their_micros():
+def test_clicks_earn_by_their_plan_and_keep_their_micros():
     cheap, dear = Plan(currency="EUR", per_click_micros=37_500), Plan(currency="EUR", per_click_micros=50_000)
-    days = [ClickDay(date(2026, 11, 1), 3, cheap), ClickDay(date(2026, 11, 2), 2, dear), ClickDay(date(2026, 11, 3), 9, Plan(TEN))]
     # 3 × 0.0375 + 2 × 0.05 = 0.2125
-    assert of_clicks(1, days) == {Earner(1, "clicks", "EUR"): 212_500}
-    assert of_clicks(1, [ClickDay(date(2026, 11, 1), 0, cheap)]) == {}
+    assert of_clicks(1, [Clicks(3, cheap), Clicks(2, dear), Clicks(9, Plan(TEN))]) == {Earner(1, "clicks", "EUR"): 212_500}
+    assert of_clicks(1, [Clicks(0, cheap)]) == {}
 
 
 def test_amounts_without_a_currency_are_a_bug_in_the_caller():
     with pytest.raises(ValueError, match="has a currency"):
-        of_clicks(1, [ClickDay(date(2026, 11, 1), 1, Plan(per_click_micros=1))])
+        of_clicks(1, [Clicks(1, Plan(per_click_micros=1))])

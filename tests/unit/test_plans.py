@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tracker.domain import money
 from tracker.domain.plan_reading import read
 from tracker.domain.plans import (
-    Bonus,
     Earned,
     Item,
     Level,
@@ -21,11 +21,8 @@ from tracker.domain.plans import (
     Rule,
     Sale,
     Share,
-    Step,
-    Tiers,
     at_base,
     earned,
-    round_half_even,
 )
 
 with (Path(__file__).parents[1] / "data/payouts.csv").open(newline="", encoding="utf-8") as file:
@@ -153,20 +150,6 @@ def test_a_plan_without_a_rate_of_the_day_is_in_its_own_currency_still():
     assert (found.shares, found.currency, found.has_no_rate) == ((), "EUR", True)
 
 
-@pytest.mark.parametrize(
-    ("plan", "is_monthly"),
-    [
-        (Plan(), False),
-        (Plan(Rate(amount_micros=EUR), "EUR", cap_micros=1, minimum_order_micros=1), False),
-        (Plan(tiers=Tiers("conversions", "from_there", (Step(1, Rate()),))), True),
-        (Plan(bonuses=(Bonus(1, EUR),)), True),
-        (Plan(per_click_micros=1), True),
-    ],
-)
-def test_tiers_bonuses_and_clicks_are_worked_out_by_month(plan, is_monthly):
-    assert plan.is_monthly is is_monthly
-
-
 def test_a_plan_at_the_rate_of_a_tier_differs_in_its_base_rate_only():
     plan = Plan(Rate(percent_micros=EUR), "EUR", rules=(SHOES,), cap_micros=9 * EUR)
     at_tier = at_base(plan, Rate(percent_micros=2 * EUR))
@@ -190,4 +173,4 @@ def test_a_plan_at_the_rate_of_a_tier_differs_in_its_base_rate_only():
     ],
 )
 def test_an_exact_amount_is_rounded_half_even_at_the_minor_unit(exact, currency, rounded):
-    assert round_half_even(exact, currency) == rounded
+    assert money.round_half_even(exact, currency) == rounded

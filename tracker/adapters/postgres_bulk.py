@@ -88,7 +88,8 @@ async def apply(
 
     `only_judge`: look for problems, and do nothing whatever is found.
     `reason`: of rows without one. With `advertiser_id` only that one's conversions are known. `progress` is told how many more rows are
-    done; where the transaction has to begin anew, from the start. StoreUnavailable: nothing was changed.
+    done; where the transaction has to begin anew, from the start. StoreUnavailable: nothing was changed, or, where the connection was lost
+    at its end, all of it: send the same list again.
     """
 
     async def work(connection: Connection) -> Outcome:
@@ -115,17 +116,23 @@ async def _named(
     by_txid = defaultdict[str, list[Any]](list)
     async for found in _found(connection, BY_TXID, {one.row.txid for one in rows} - {""}, advertiser_id):
         by_txid[found["txid"]].append(found)
-    named, seen = list[tuple[Numbered, UUID]](), dict[tuple[UUID, bool], int]()
+    named, earlier = list[tuple[Numbered, UUID]](), defaultdict[UUID, list[Numbered]](list)
     for one in rows:
         try:
             number = _meant(one.row, known, by_txid)
-            first = seen.setdefault((number, one.row.action == "adjust"), one.number)
-            if first != one.number:
-                raise ValueError(f"row {first} says what is to become of this conversion already")  # noqa: TRY301 - one place to catch
-            named.append((one, number))
+            _check_together(earlier[number], one.row)
         except ValueError as exc:
             problems.append((one.number, str(exc)))
+        else:
+            earlier[number].append(one)
+            named.append((one, number))
     return named
+
+
+def _check_together(earlier: Sequence[Numbered], row: Row) -> None:
+    for one in earlier:
+        if said := bulk_rows.clash(one.row, row):
+            raise ValueError(f"row {one.number} {said}")
 
 
 async def _found(connection: Connection, statement: str, keys: set[Any], advertiser_id: int | None) -> Any:

@@ -32,7 +32,7 @@ async def receive(database: Database, postback: Postback, *, timeout_s: float = 
     async def work(connection: Connection) -> Verdict:
         return await take(connection, postback, now=postback.received_at) or await _stored(connection, postback)
 
-    return await database.transaction(work, timeout_s=timeout_s, lock_wait_s=timeout_s / 2)  # well within it: no outage
+    return await database.transaction(work, timeout_s=timeout_s, lock_wait_s=timeout_s / 4)  # three waits are within it: no outage
 
 
 async def take(connection: Connection, postback: Postback, *, now: datetime) -> Verdict | None:

@@ -76,6 +76,7 @@ _COLUMNS = [
     *("id", "advertiser_id", "goal", "txid", "postback_id", "status", "converted_at", "received_at", "amount_micros", "currency"),
     *("amount_original", "currency_original", "status_original", "payout_micros", "payout_currency", "terms_id", "attribution"),
     *("trace", "click_id", "clicked_at", "link", "partner", "campaign", "parameters", "customer", "event_id", "details", "basis"),
+    "hold_days",
     *FACTS.split(", "),
 ]
 _INSERTED = (*_COLUMNS, "occurrence", "is_repeat")
@@ -111,7 +112,7 @@ EXISTING = """
     SELECT c.id, c.status, c.amount_micros, trim(c.currency) AS currency, c.payout_micros,
         trim(c.payout_currency) AS payout_currency, c.partner, c.campaign, c.advertiser_id, c.converted_at, c.postback_id, c.occurrence,
         c.amount_postback_id, c.amount_original, c.currency_original, c.customer, c.event_id, c.details,
-        c.terms_id, c.basis, c.reversed_micros, c.goal, c.txid, c.approve_at, coalesce(m.hold_days, 0) AS hold_days,
+        c.terms_id, c.basis, c.reversed_micros, c.goal, c.txid, c.source, c.approve_at, coalesce(c.hold_days, 0) AS hold_days,
         coalesce(p.stated_at, p.happened_at, p.received_at, c.converted_at) AS told_at, coalesce(p.received_at, c.received_at) AS heard_at,
         coalesce(a.stated_at, a.happened_at, a.received_at) AS amount_told_at, a.received_at AS amount_heard_at,
         coalesce(a.unverified, false) AS amount_unverified,
@@ -119,7 +120,6 @@ EXISTING = """
         coalesce(p.unverified, false) AS unverified, p.status AS first_status, p.click_id AS first_click_id
     FROM conversions c LEFT JOIN goals g ON g.campaign_id = c.campaign AND g.slug = c.goal
     LEFT JOIN postbacks p ON p.postback_id = c.postback_id LEFT JOIN postbacks a ON a.postback_id = c.amount_postback_id
-    LEFT JOIN campaigns m ON m.id = c.campaign
     WHERE {} FOR UPDATE OF c
 """
 _ORDER = "c.advertiser_id = $1 AND c.goal = $2 AND c.txid = $3"

@@ -4,16 +4,17 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from tracker.adapters import postgres_conversions_sql as sql
 from tracker.adapters import postgres_holds as holds
 from tracker.adapters.postgres_attribution import FACT_NAMES, Source
-from tracker.adapters.postgres_ledger import Owed, correct, enter, owed_of
+from tracker.adapters.postgres_ledger import Owed, correct, enter, owed_of, shares_of
 from tracker.adapters.postgres_plans import NOTHING, Sold, Terms, Worked, of_same_rate, sold_of, terms_at, work_out
 from tracker.adapters.postgres_pool import Connection
+from tracker.adapters.postgres_rates import exchange
 from tracker.domain import basis as bases
 from tracker.domain import click_id, money
 from tracker.domain.basis import Report
@@ -61,11 +62,12 @@ async def _worked(connection: Connection, number: UUID, postback: Postback, deal
 
 async def make(connection: Connection, postback: Postback, deal: Deal, *, occurrence: int = 1, is_repeat: bool = False) -> Verdict | None:
     """A new conversion; None when its order has this occurrence already."""
-    number, (status, until) = new_id(), await holds.standing(connection, postback, deal.source, postback.status)
+    number, hold_days = new_id(), await holds.days_of(connection, deal.source)
+    status, until = holds.standing(postback, postback.status, hold_days)
     status = status if deal.source else "orphan"
     deal = _held(deal, until)
     worked = await _worked(connection, number, postback, deal)
-    row = _conversion_row(number, postback, deal, worked, status)
+    row = _conversion_row(number, postback, deal, worked, status, hold_days)
     if not await connection.fetchval(sql.INSERT_CONVERSION, *row, occurrence, is_repeat):
         return None
     await holds.hold(connection, number, until)
@@ -108,14 +110,15 @@ async def tell_anew(
     """The whole of a conversion by this postback: who earns, the amount, the status. Money moves by ledger entries.
 
     `amount_by`: the report that the postback's amount is of, where it is another's (`keeping_amount`). Only then does what was taken back
-    of the amount stay so.
+    of the amount stay so. The order number stays too: a conversion that is found by its event may be told of by another.
     """
     before = existing["status"]
-    after, until = await holds.standing(connection, postback, deal.source, after, existing)
+    hold_days = await holds.days_of(connection, deal.source, existing)
+    after, until = holds.standing(postback, after, hold_days, existing)
     told, number, keeps_amount = _held(replace(deal, trace=[*deal.trace, was]), until), existing["id"], amount_by is not None
     wrong = await owed_of(connection, existing)
     worked = await _worked(connection, number, postback, told, bases.read(existing["basis"]).reports if keeps_amount else ())
-    row = _conversion_row(number, postback, told, worked, after)
+    row = _conversion_row(number, replace(postback, txid=existing["txid"]), told, worked, after, hold_days)
     await connection.execute(sql.AMEND_CONVERSION, *row, amount_by, keeps_amount)
     await holds.hold(connection, number, until, known=existing["approve_at"])
     await connection.execute(sql.DROP_SHARES, number)
@@ -173,9 +176,14 @@ async def amend(
 
 
 async def _amended(connection: Connection, postback: Postback, existing: Any, *, adds: bool) -> Worked:
-    """What a conversion earns once a report has amended its amount: by the terms of its time as they are known now."""
+    """What a conversion earns once a report has amended its amount: by the terms of its time as they are known now.
+
+    An imported one, which earns by no terms of ours: in proportion.
+    """
     if existing["partner"] is None:
         return Worked(None, Earned((), postback.currency))
+    if existing["source"] and existing["terms_id"] is None:
+        return await _imported(connection, postback, existing, adds=adds)
     sold, known = sold_of(existing)
     added = Report(postback.amount_micros, postback.details if adds else existing["details"] | postback.details)
     reports = (*sold.reports, added) if adds else (added,)
@@ -183,6 +191,21 @@ async def _amended(connection: Connection, postback: Postback, existing: Any, *,
     sold = replace(sold, currency=postback.currency, customer=postback.customer or sold.customer, reports=reports)
     terms = await terms_at(connection, sold.campaign, sold.partner, sold.goal, sold.at)
     return await work_out(connection, terms, sold, of_same_rate(known, existing, sold, terms))
+
+
+async def _imported(connection: Connection, postback: Postback, existing: Any, *, adds: bool) -> Worked:
+    """What an imported conversion earns by another amount. It stays as it was where the two cannot be compared."""
+    whole, day = existing["amount_micros"], existing["converted_at"].astimezone(UTC).date()
+    rate = await exchange(connection, postback.currency, existing["currency"], day)
+    if rate is None or not whole:
+        return await in_proportion(connection, existing, 1, 1)
+    return await in_proportion(connection, existing, round(postback.amount_micros * rate) + (whole if adds else 0), whole)
+
+
+async def in_proportion(connection: Connection, existing: Any, part: int, whole: int) -> Worked:
+    """What a conversion, a row of `EXISTING`, earns by no terms of ours, with `part` of `whole` of its amount."""
+    shares = bases.in_proportion(await shares_of(connection, existing), part, whole)
+    return Worked(None, Earned(shares, existing["payout_currency"]), existing["basis"])
 
 
 async def rework(
@@ -204,7 +227,7 @@ def _owed(number: UUID, postback: Postback, deal: Deal, worked: Worked) -> Owed:
     return Owed(number, postback.advertiser_id, campaign, worked.earned.shares, postback.amount_micros, postback.currency)
 
 
-def _conversion_row(number: UUID, postback: Postback, deal: Deal, worked: Worked, status: str) -> Sequence[Any]:
+def _conversion_row(number: UUID, postback: Postback, deal: Deal, worked: Worked, status: str, hold_days: int | None) -> Sequence[Any]:
     source, terms, earned = deal.source, worked.terms, worked.earned
     keyed = ["no txid: the click id is the key"] if postback.is_keyed_by_click else []
     return (
@@ -214,6 +237,6 @@ def _conversion_row(number: UUID, postback: Postback, deal: Deal, worked: Worked
         *(earned.micros, earned.currency, terms.terms_id if terms else None),
         *(source.attribution if source else "none", [*deal.trace, *keyed]),
         *((source.click_id, source.clicked_at, source.link, source.partner, source.campaign) if source else (None,) * 5),
-        *(postback.parameters, postback.customer, postback.event_id, postback.details, worked.basis),
+        *(postback.parameters, postback.customer, postback.event_id, postback.details, worked.basis, hold_days),
         *((source.facts.get(name) if source else None) for name in FACT_NAMES),
     )

@@ -14,15 +14,22 @@ HOLD = "UPDATE conversions SET approve_at = $2 WHERE id = $1"
 HOLD_LATER = "UPDATE conversions SET approve_at = $2, trace = trace || $3, updated_at = now() WHERE id = $1"
 
 
-async def standing(
-    connection: Connection, postback: Postback, source: Source | None, status: str, existing: Any = None
-) -> tuple[str, datetime | None]:
-    """The status that `status` of a report comes to under its campaign's hold, and when the conversion is approved by itself.
+async def days_of(connection: Connection, source: Source | None, existing: Any = None) -> int | None:
+    """The days that a conversion keeps: those of its campaign when it was made, or came to that campaign; None of an orphan.
 
     `existing`: the conversion as it was until then, a row of `EXISTING`; None when it is new.
     """
+    if source is None:
+        return None
+    if existing is not None and existing["campaign"] == source.campaign:
+        return int(existing["hold_days"])
+    return int(await connection.fetchval(HOLD_DAYS, source.campaign) or 0)
+
+
+def standing(postback: Postback, status: str, hold_days: int | None, existing: Any = None) -> tuple[str, datetime | None]:
+    """The status that `status` of a report comes to under the hold of `days_of`, and when the conversion is approved by itself."""
     was_held = existing is not None and existing["approve_at"] is not None
-    if source is None or not (status == "approved" or was_held):
+    if hold_days is None:
         return status, None
     return holds.standing(
         status,
@@ -30,7 +37,7 @@ async def standing(
         was_held=was_held,
         unverified=postback.unverified,
         converted_at=postback.converted_at,
-        hold_days=int(await connection.fetchval(HOLD_DAYS, source.campaign) or 0),
+        hold_days=hold_days,
         now=datetime.now(UTC),
     )
 

@@ -11,6 +11,7 @@ from tracker.adapters.postgres_repeats import again, first_of_order
 from tracker.domain.postback import Postback, Verdict
 
 WAIT = timedelta(hours=24)  # shops tell of all their orders, and nobody brought most of those: they must not pile up
+JOURNAL_LAG = timedelta(hours=1)  # a report that brings the order somebody may still be in another tracker's journal
 UNKNOWN = "no order with this txid is known"
 
 # By its number, whatever its goal, else by its payment. No index of `conversions` has the number without the goal; one of `postbacks` has.
@@ -61,12 +62,12 @@ async def decide(connection: Connection, postback: Postback, now: datetime) -> t
         return verdict, None
     reports = await connection.fetchrow(REPORTS, postback.advertiser_id, postback.txid)
     until, is_nobodys = (reports["until"], reports["is_nobodys"]) if reports else (None, False)
-    if until is None and is_nobodys:
+    if until is None and is_nobodys and postback.received_at + JOURNAL_LAG <= now:
         return Verdict("rejected", "ignored", postback.postback_id, reason="nobody brought this order"), None
     if until is None and postback.parked_until and postback.parked_until <= now:
         return Verdict("rejected", "ignored", postback.postback_id, reason=UNKNOWN), None
     verdict = Verdict("parked", "parked", postback.postback_id, reason=f"{UNKNOWN} yet")
-    return verdict, max(until or now, postback.parked_until or now + WAIT)
+    return verdict, max(until or now, postback.parked_until or now + (JOURNAL_LAG if is_nobodys else WAIT))
 
 
 async def _of_known(connection: Connection, postback: Postback) -> Verdict | None:

@@ -28,7 +28,7 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Payments that go to the bank together. A payment is in one batch and stays there."""
+    """Payments that go to the bank together. A payment is in one batch at a time, and moves only when its batch is renewed."""
 
     run: str
     number: int
@@ -40,11 +40,23 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A batch, what `render` made of it, and the partners whose payments are due and in no batch."""
+    """A batch, what `render` made of it, the run's other batches that are unpaid, and the partners whose payments are in no batch."""
 
     batch: Batch
     content: bytes
+    other_batches: tuple[int, ...]
     left_due: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """What became of the payment of `partner`, of those of `batch`, or of all of the run."""
+
+    mark_as: Mark
+    partner: str | None = None
+    batch: int | None = None
+    reference: str = ""
+    reason: str = ""
 
 
 async def export(
@@ -54,44 +66,52 @@ async def export(
     *,
     needs_iban: bool,
     number: int | None,
+    renew: bool,
     execution_on: date | None,
     actor: str,
 ) -> Exported:
     """The payments that are due and can be made, as a new batch; without any the last batch once more; or batch `number`.
 
-    What `render` raises leaves everything as it was. Conflict `not_approved`, `nothing_to_export`; NotFound `unknown_batch`.
+    A batch with a payment that failed or came back is given out no more: `renew` makes a new batch of what is unpaid in batch `number`.
+    What `render` raises leaves everything as it was. Conflict `not_approved`, `nothing_to_export`, `batch_changed`, `batch_unchanged`;
+    NotFound `unknown_batch`.
     """
 
     async def work(connection: Connection) -> Exported:
         found = await locked_run(connection, run)
         _check_approved(found)
-        chosen = number or await _new_batch(connection, found, needs_iban, execution_on, actor)
-        if chosen is None:
-            chosen = await _last_batch(connection, found)
+        if renew and number:
+            chosen = await _renewed_batch(connection, found, number, execution_on, actor)
+        else:
+            chosen = number or await _new_batch(connection, found, needs_iban, execution_on, actor) or await _last_batch(connection, found)
         batch = await _batch(connection, found, chosen, execution_on)
         content = await asyncio.to_thread(render, batch)
         after = {"batch": chosen, "payments": len(batch.payments), "execution_on": batch.execution_on}
+        after |= {"renews": number} if renew else {}
         await connection.execute(EVENT, actor, "export", "payout-run", run, "", None, after)
         left = await connection.fetch(sql.LEFT_DUE, found["id"])
         crash_at("payouts.before_export")
-        return Exported(batch, content, tuple(row["slug"] for row in left))
+        others = tuple(other for other in await _unpaid_batches(connection, found) if other != chosen)
+        return Exported(batch, content, others, tuple(row["slug"] for row in left))
 
     exported = await database.transaction(work, timeout_s=RUN_TIMEOUT_S)
     crash_at("payouts.after_export")
     return exported
 
 
-async def mark(database: Database, run: str, mark_as: Mark, *, partner: str | None, reference: str, reason: str, actor: str) -> int:
-    """Say what became of a partner's payment, or that all payments of the run were made; returns how many that changed.
+async def mark(database: Database, run: str, marking: Marking, actor: str) -> int:
+    """Say what became of a partner's payment, or that those of a batch or of the whole run were made; returns how many that changed.
 
-    All: those exported, and when nothing of the run was ever exported, those due. The same again changes nothing. A payment that
-    failed or came back is owed again. Conflict `not_approved`, `invalid_status`; NotFound `unknown_run`, `unknown_statement`.
+    The whole run: those exported, in one batch, and when nothing of the run was ever exported, those due. The same again changes
+    nothing. A payment that failed or came back is owed again. Conflict `not_approved`, `invalid_status`, `several_batches`; NotFound
+    `unknown_run`, `unknown_statement`, `unknown_batch`.
     """
+    mark_as, reference, reason = marking.mark_as, marking.reference, marking.reason
 
     async def work(connection: Connection) -> int:
         found = await locked_run(connection, run)
         _check_approved(found)
-        rows = await _to_mark(connection, found, mark_as, partner)
+        rows = await _to_mark(connection, found, marking)
         if not rows:
             return 0
         numbers = [row["id"] for row in rows]
@@ -168,10 +188,43 @@ async def _new_batch(connection: Connection, found: Values, needs_iban: bool, ex
     ids = [row["id"] for row in await connection.fetch(sql.TO_EXPORT, found["id"], not needs_iban)]
     if not ids:
         return None
+    return await _insert_batch(connection, found, ids, execution_on, actor)
+
+
+async def _insert_batch(connection: Connection, found: Values, ids: list[int], execution_on: date | None, actor: str) -> int:
     number = int(await connection.fetchval(sql.LAST_BATCH, found["id"])) + 1
     await connection.execute(sql.INSERT_BATCH, found["id"], number, execution_on or datetime.now(UTC).date(), actor)
     await connection.execute(sql.SET_EXPORTED, found["id"], number, actor, ids)
     return number
+
+
+async def _renewed_batch(connection: Connection, found: Values, number: int, execution_on: date | None, actor: str) -> int:
+    """The number of a new batch with what is unpaid in batch `number`, of which a payment has failed or come back."""
+    await _check_batch(connection, found, number)
+    rows = await connection.fetch(sql.BATCH_ROWS, found["id"], number)
+    if not _came_back(rows):
+        raise Conflict("batch_unchanged", f"nothing of batch {number} has failed or come back: export it as it is", field="renew")
+    ids = [row["id"] for row in rows if row["status"] == "exported"]
+    if not ids:
+        others = ", ".join(map(str, await _unpaid_batches(connection, found))) or "none"
+        raise Conflict("nothing_to_export", f"nothing of batch {number} is left to pay; unpaid batches: {others}", field="batch")
+    return await _insert_batch(connection, found, ids, execution_on, actor)
+
+
+def _came_back(rows: list[Any]) -> list[str]:
+    """Whose payments the run has in its books no more."""
+    return [row["partner"] for row in rows if row["status"] in ("failed", "returned")]
+
+
+async def _unpaid_batches(connection: Connection, found: Values) -> list[int]:
+    return [row["batch"] for row in await connection.fetch(sql.UNPAID_BATCHES, found["id"])]
+
+
+async def _check_batch(connection: Connection, found: Values, number: int) -> Any:
+    row = await connection.fetchrow(sql.BATCH, found["id"], number)
+    if row is None:
+        raise NotFound("unknown_batch", f"the run {found['slug']} has no batch {number}", field="batch")
+    return row
 
 
 async def _last_batch(connection: Connection, found: Values) -> int:
@@ -186,10 +239,16 @@ async def _last_batch(connection: Connection, found: Values) -> int:
 async def _batch(connection: Connection, found: Values, number: int, execution_on: date | None) -> Batch:
     if execution_on is not None:
         await connection.execute(sql.MOVE_BATCH, found["id"], number, execution_on)
-    row = await connection.fetchrow(sql.BATCH, found["id"], number)
-    if row is None:
-        raise NotFound("unknown_batch", f"the run {found['slug']} has no batch {number}", field="batch")
-    payments = tuple(_payment(one, found["slug"]) for one in await connection.fetch(sql.BATCH_ROWS, found["id"], number))
+    row = await _check_batch(connection, found, number)
+    rows = await connection.fetch(sql.BATCH_ROWS, found["id"], number)
+    if came_back := _came_back(rows):
+        raise Conflict(
+            "batch_changed",
+            f"payments of batch {number} failed or came back and are paid by the next run: {', '.join(came_back[:20])}. If the bank has "
+            f"not paid the others, make a new batch of them: batch {number} with renew (--batch {number} --renew)",
+            field="batch",
+        )
+    payments = tuple(_payment(one, found["slug"]) for one in rows)
     return Batch(found["slug"], number, found["currency"], row["execution_on"], row["created_at"], payments)
 
 
@@ -197,12 +256,12 @@ def _payment(row: Any, run: str) -> Payment:
     return Payment(row["partner"], end_to_end_id(run, row["partner_id"]), row["payment_micros"], row["details"])
 
 
-async def _to_mark(connection: Connection, found: Values, mark_as: Mark, partner: str | None) -> list[Any]:
+async def _to_mark(connection: Connection, found: Values, marking: Marking) -> list[Any]:
     """The statements that the mark changes."""
+    partner, mark_as = marking.partner, marking.mark_as
     if partner is None:
-        was_exported = await connection.fetchval(sql.LAST_BATCH, found["id"])
-        return await connection.fetch(sql.TO_MARK, found["id"], None, ["exported"] if was_exported else ["due"])
-    rows = [] if UNSTORABLE.search(partner) else await connection.fetch(sql.TO_MARK, found["id"], partner, None)
+        return await _all_to_mark(connection, found, marking.batch)
+    rows = [] if UNSTORABLE.search(partner) else await connection.fetch(sql.TO_MARK, found["id"], partner, None, None)
     if not rows:
         raise NotFound("unknown_statement", f"the run {found['slug']} has no statement of {partner[:80]!r}", field="partner")
     status = rows[0]["status"]
@@ -210,3 +269,18 @@ async def _to_mark(connection: Connection, found: Values, mark_as: Mark, partner
         allowed = " or ".join(sorted(MOVES[mark_as]))
         raise Conflict("invalid_status", f"only a payment that is {allowed} can be marked {mark_as}; it is {status}", field="partner")
     return [] if status == mark_as else rows
+
+
+async def _all_to_mark(connection: Connection, found: Values, batch: int | None) -> list[Any]:
+    """Those of the batch, else of the whole run. Nobody may have had a file whose export was cut off, so several are asked for."""
+    if batch is not None:
+        await _check_batch(connection, found, batch)
+    elif len(unpaid := await _unpaid_batches(connection, found)) > 1:
+        listed = ", ".join(map(str, unpaid))
+        raise Conflict(
+            "several_batches",
+            f"batches {listed} of the run are unpaid; say which one the bank has paid, such as batch {unpaid[0]}",
+            field="batch",
+        )
+    was_exported = await connection.fetchval(sql.LAST_BATCH, found["id"])
+    return await connection.fetch(sql.TO_MARK, found["id"], None, ["exported"] if was_exported else ["due"], batch)

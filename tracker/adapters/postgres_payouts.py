@@ -3,6 +3,7 @@
 A run and its statements are there as a whole or not at all: whoever was killed in the middle begins anew and finds nothing half done.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -141,7 +142,8 @@ async def statement(database: Database, run: str, partner: str) -> Values:
             raise NotFound("unknown_statement", f"the run {run} has no statement of {partner[:80]!r}", field="partner")
         lines = await connection.fetch(sql.LINES, row["id"], row["payment_entry_id"])
     head = {name: row[name] for name in ("run", "run_status", "period_from", "period_to")}
-    return head | _statement(row) | {"paid_on": row["paid_on"], "entries": [_line(line, row["currency"]) for line in lines]}
+    entries = await asyncio.to_thread(_entries, lines, row["currency"])  # many must not hold up whoever else asks
+    return head | _statement(row) | {"paid_on": row["paid_on"], "entries": entries}
 
 
 async def locked_run(connection: Connection, run: str) -> Values:
@@ -261,7 +263,8 @@ def _run(row: Row) -> Values:
     shown = {name: row[name] for name in (*names, *who)}
     shown |= {"minimum": money.format_micros(row["minimum_micros"], currency), "two_person": row["needs_approval"]}
     shown["taken_to"] = statements.cutoff(row["period_to"], row["hold_days"])
-    counts = {"statements": row["statements"], "batches": row["batches"] or 0} | {name: row[name] for name in COUNTS}
+    counts = {"statements": row["statements"], "batches": row["batches"] or 0, "unpaid_batches": row["unpaid_batches"] or []}
+    counts |= {name: row[name] for name in COUNTS}
     return shown | {"totals": counts | amounts(row, currency) | {"currency": currency}}
 
 
@@ -282,6 +285,10 @@ def _foreseen(row: Row, wanted: Wanted) -> Values:
     whole = dict(row) | {"payment_micros": settled.payment_micros, "closing_micros": settled.closing_micros}
     shown = {"partner": row["partner"], "name": row["name"], "currency": wanted.currency, "status": settled.status}
     return shown | amounts(whole, wanted.currency) | {"has_details": row["has_details"]}
+
+
+def _entries(lines: Sequence[Row], currency: str) -> list[Values]:
+    return [_line(line, currency) for line in lines]
 
 
 def _line(row: Row, currency: str) -> Values:

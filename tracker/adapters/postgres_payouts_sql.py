@@ -82,7 +82,7 @@ RELEASE = """
         DELETE FROM statement_lines l USING statements s WHERE s.run_id = $1 AND l.statement_id = s.id RETURNING l.ledger_entry_id
     )
     INSERT INTO open_entries (ledger_entry_id, partner_id, currency, ripe_on, amount_micros)
-    SELECT e.id, e.partner_id, e.currency, ripe_on(e.kind, e.effective_on), e.amount_micros
+    SELECT e.id, e.partner_id, e.currency, ripe_on(e.kind, e.effective_on, e.conversion_id), e.amount_micros
     FROM freed JOIN ledger_entries e ON e.id = freed.ledger_entry_id
 """
 DROP_STATEMENTS = "DELETE FROM statements WHERE run_id = $1"
@@ -100,7 +100,8 @@ RUNS = """
             coalesce(sum(closing_micros), 0)::bigint AS closing_micros, count(*) FILTER (WHERE s.status = 'carried') AS carried,
             count(*) FILTER (WHERE s.status = 'due') AS due, count(*) FILTER (WHERE s.status = 'exported') AS exported,
             count(*) FILTER (WHERE s.status = 'paid') AS paid, count(*) FILTER (WHERE s.status = 'failed') AS failed,
-            count(*) FILTER (WHERE s.status = 'returned') AS returned, max(s.batch) AS batches
+            count(*) FILTER (WHERE s.status = 'returned') AS returned, max(s.batch) AS batches,
+            array_agg(DISTINCT s.batch) FILTER (WHERE s.status = 'exported') AS unpaid_batches
         FROM statements s WHERE s.run_id = r.id
     ) t
 """
@@ -141,12 +142,15 @@ SET_EXPORTED = """
     UPDATE statements SET status = 'exported', batch = $2, changed_at = now(), changed_by = $3 WHERE run_id = $1 AND id = ANY($4::bigint[])
 """
 BATCH_ROWS = """
-    SELECT s.partner_id, p.slug AS partner, s.payment_micros, s.details FROM statements s JOIN partners p ON p.id = s.partner_id
-    WHERE s.run_id = $1 AND s.batch = $2 ORDER BY s.id
+    SELECT s.id, s.partner_id, p.slug AS partner, s.payment_micros, s.details, s.status
+    FROM statements s JOIN partners p ON p.id = s.partner_id WHERE s.run_id = $1 AND s.batch = $2 ORDER BY s.id
 """
+UNPAID_BATCHES = "SELECT DISTINCT batch FROM statements WHERE run_id = $1 AND status = 'exported' ORDER BY batch"
 TO_MARK = """
     SELECT s.id, p.slug AS partner, s.status FROM statements s JOIN partners p ON p.id = s.partner_id
-    WHERE s.run_id = $1 AND ($2::text IS NULL OR p.slug = $2) AND ($3::text[] IS NULL OR s.status = ANY($3)) ORDER BY s.id
+    WHERE s.run_id = $1 AND ($2::text IS NULL OR p.slug = $2) AND ($3::text[] IS NULL OR s.status = ANY($3))
+        AND ($4::integer IS NULL OR s.batch = $4)
+    ORDER BY s.id
 """
 BOOK_RETURN = """
     WITH booked AS (

@@ -31,9 +31,11 @@ UPLINE = """
         ) p WHERE p.parent_id IS NOT NULL AND up.level < $3
     ) SELECT partner FROM up WHERE level > 0 ORDER BY level
 """
+# What only a pixel said, whose key anybody can read, is no payment before it is approved.
 _EARLIER = """
-    FROM conversions WHERE advertiser_id = $1 AND customer = $2 AND campaign = $3 AND status IN ('pending', 'approved')
-      AND (converted_at, id) < ($4, $5)
+    FROM conversions c LEFT JOIN postbacks b ON b.postback_id = c.postback_id
+    WHERE c.advertiser_id = $1 AND c.customer = $2 AND c.campaign = $3 AND c.status IN ('pending', 'approved')
+      AND (c.converted_at, c.id) < ($4, $5) AND (c.status = 'approved' OR b.unverified IS NOT TRUE)
 """
 IS_RETURNING = f"SELECT EXISTS (SELECT {_EARLIER})"
-PAYMENTS = f"SELECT count(*) AS payments, min(converted_at) AS first {_EARLIER} AND partner = $6"
+PAYMENTS = f"SELECT count(*) AS payments, min(c.converted_at) AS first {_EARLIER} AND c.partner = $6"

@@ -1,13 +1,14 @@
 """What a changed payout would have come to in a real month: tried on its conversions and clicks, and nothing of it kept."""
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 from tracker.adapters import postgres_months, postgres_terms
-from tracker.adapters.postgres_months import Month
-from tracker.adapters.postgres_plans import Terms, of_same_rate, sold_of, terms_at, work_out
+from tracker.adapters.postgres_months import NO_IDLE_LIMIT, Month, TermsOfTimes
+from tracker.adapters.postgres_plans import of_same_rate, sold_of, work_out
 from tracker.adapters.postgres_pool import Connection, Database
 from tracker.adapters.postgres_terms import Wanted, Whose
 from tracker.domain import basis as bases
@@ -21,22 +22,27 @@ SALES = """
         basis, payout_micros, trim(payout_currency) AS payout_currency
     FROM conversions
     WHERE campaign = $1 AND converted_at >= $2 AND converted_at < $3 AND status IN ('pending', 'approved') AND partner IS NOT NULL
+        AND source IS NULL
     ORDER BY id
 """
 BOOKED = """
     SELECT s.partner_id AS partner, trim(s.currency) AS currency, sum(s.amount_micros)::bigint AS micros
     FROM conversions c JOIN conversion_shares s ON s.conversion_id = c.id
     WHERE c.campaign = $1 AND c.converted_at >= $2 AND c.converted_at < $3 AND c.status IN ('pending', 'approved') AND c.partner IS NOT NULL
+        AND c.source IS NULL
     GROUP BY 1, 2
     UNION ALL
     SELECT partner_id, trim(currency), sum(amount_micros)::bigint FROM month_earnings WHERE campaign_id = $1 AND month = $4 GROUP BY 1, 2
 """
-TIMES = """
-    SELECT DISTINCT at FROM terms, LATERAL (VALUES (effective_from), (effective_to)) AS t(at) WHERE campaign_id = $1 AND isfinite(at)
-"""
 WHOSE = """
     SELECT m.id AS campaign, g.id AS goal, p.id AS partner
     FROM campaigns m LEFT JOIN goals g ON g.campaign_id = m.id AND g.slug = $2 LEFT JOIN partners p ON p.slug = $3 WHERE m.slug = $1
+"""
+# What was changed during the month until further notice, for the time of the trial.
+PUT_OFF = """
+    UPDATE terms SET effective_from = $5
+    WHERE campaign_id = $1 AND goal_id IS NOT DISTINCT FROM $2 AND partner_id IS NOT DISTINCT FROM $3
+        AND effective_from >= $4 AND effective_from < $5 AND effective_to = 'infinity'
 """
 EVER = datetime(9999, 1, 1, tzinfo=UTC)  # what is tried was written a moment ago
 SLUGS = "SELECT id, slug FROM partners WHERE id = ANY($1::bigint[])"
@@ -62,6 +68,7 @@ async def preview(database: Database, wanted: Wanted, first: date) -> Preview:
         transaction = connection.transaction(isolation="repeatable_read")
         await transaction.start()
         try:
+            await connection.execute(NO_IDLE_LIMIT)
             return await _tried(connection, wanted, first)
         finally:
             await transaction.rollback()
@@ -74,7 +81,7 @@ async def _tried(connection: Connection, wanted: Wanted, first: date) -> Preview
     for row in await connection.fetch(BOOKED, month.campaign, *month.bounds, month.first):
         booked[row["partner"], row["currency"]] += row["micros"]
     await _put_in_force(connection, whose, wanted, month)
-    trial = _Trial(connection, month.campaign, [row["at"] for row in await connection.fetch(TIMES, month.campaign)])
+    trial = _Trial(connection, await TermsOfTimes.read(connection, month.campaign, known_at=EVER))
     for row in await connection.fetch(SALES, month.campaign, *month.bounds):
         await trial.add(row)
     would_be = await trial.due(month)
@@ -96,49 +103,45 @@ async def _whose(connection: Connection, wanted: Wanted) -> Whose:
 
 
 async def _put_in_force(connection: Connection, whose: Whose, wanted: Wanted, month: Month) -> None:
-    """For the whole of the month, whatever was changed during it."""
+    """For the whole of the month, whatever was changed during it until further notice."""
     columns = await postgres_terms.kept(connection, whose.campaign, wanted.payout)
     start, end = month.bounds
-    await postgres_terms.add(connection, whose, columns, ACTOR, start=start, end=end)
+    await connection.execute(PUT_OFF, whose.campaign, whose.goal, whose.partner, start, end)
+    await postgres_terms.add(connection, whose, columns, ACTOR, start=start)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 @dataclass(slots=True)
 class _Trial:
-    """The month's conversions, worked out one by one. `times`: when terms of the campaign begin or end."""
+    """The month's conversions, worked out one by one."""
 
     connection: Connection
-    campaign: int
-    times: list[datetime]
+    terms: TermsOfTimes
     conversions: int = 0
     without_rate: int = 0
-    _terms: dict[tuple[int, str, int], Terms | None] = field(default_factory=dict)
     _due: Due = field(default_factory=Counter)
     _sales: list[tuple[int, str, MonthSale]] = field(default_factory=list)
 
     async def add(self, row: Any) -> None:
         sold, known = sold_of(row)
-        terms = await self._terms_of(sold.partner, sold.goal, sold.at)
+        terms = await self.terms.at(sold.partner, sold.goal, sold.at)
         worked = await work_out(self.connection, terms, sold, of_same_rate(known, row, sold, terms))
         self.conversions += 1
         self.without_rate += worked.earned.has_no_rate
         for share in worked.earned.shares:
             self._due[share.partner, share.currency] += share.micros
-        if terms and terms.plan.is_monthly:
+        if terms:
             basis = replace(bases.read(worked.basis), reports=())
             sale = MonthSale(sold.conversion_id, sold.at, terms.plan, sold.currency, sold.goal, sold.reports, basis)
             self._sales.append((sold.partner, row["status"], sale))
 
-    async def _terms_of(self, partner: int, goal: str, at: datetime) -> Terms | None:
-        """Asked for once between two times at which terms change."""
-        key = partner, goal, sum(time <= at for time in self.times)
-        if key not in self._terms:
-            self._terms[key] = await terms_at(self.connection, self.campaign, partner, goal, at, known_at=EVER)
-        return self._terms[key]
-
     async def due(self, month: Month) -> Due:
         """What everybody would have, months included."""
-        extras = postgres_months.of_sales(self._sales)
-        extras.update(await postgres_months.of_clicks(self.connection, month, known_at=EVER))
+        extras = await asyncio.to_thread(postgres_months.of_sales, self._sales)
+        extras.update(await postgres_months.of_clicks(self.connection, month, until=_today(), known_at=EVER))
         for (earner, _), micros in extras.items():
             self._due[earner.partner, earner.currency] += micros
         return self._due

@@ -166,6 +166,8 @@ class Programme:
 
         async def work(connection: Connection) -> Values:
             number = await _find(connection, thing, key, campaign=campaign)
+            if thing is PARTNER and values.get("parent"):
+                await connection.execute(sql.LOCK_PARENTS)  # two at once could put each below the other
             await connection.execute(sql.lock(thing), number)
             before = await self._one(connection, thing, number)
             columns = await _columns(connection, thing, values)

@@ -156,6 +156,7 @@ COUPON_OVERLAP = """
       AND coalesce(o.valid_from, '-infinity') < coalesce(n.valid_to, 'infinity')
       AND coalesce(n.valid_from, '-infinity') < coalesce(o.valid_to, 'infinity')
 """
+LOCK_PARENTS = "SELECT pg_advisory_xact_lock(hashtextextended('parents of partners', 0))"
 ANCESTORS = """
     WITH RECURSIVE up AS (
         SELECT id, parent_id FROM partners WHERE id = $1

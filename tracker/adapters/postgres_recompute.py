@@ -109,9 +109,10 @@ async def _one(connection: Connection, existing: Any, wanted: Wanted, done: _Don
 
 
 def _says_otherwise(existing: Any, worked: Worked) -> bool:
-    """Whether the same payout comes about in another way now."""
+    """Whether the same payout comes about in another way now: by other terms, or by a fact that was not known then."""
     number = worked.terms.terms_id if worked.terms else None
-    return bool((existing["terms_id"], existing["payout_currency"]) != (number, worked.earned.currency))
+    booked = existing["terms_id"], existing["payout_currency"], dict(existing["basis"])
+    return bool(booked != (number, worked.earned.currency, worked.basis))
 
 
 async def _told(database: Database, wanted: Wanted, done: _Done) -> Values:

@@ -179,7 +179,7 @@ async def _reopen_repeats(connection: Connection, postback: Postback, existing: 
     after `postback`. Where amounts are added, that of the report that made the orphan is one of them."""
     outcomes = ["duplicate", "conflict", *(["orphan"] if policy == "increment" else [])]
     only_later = policy not in NEW_EACH_TIME and policy != "increment"
-    order = (postback.advertiser_id, postback.txid)
+    order = (existing["advertiser_id"], existing["txid"])
     await connection.execute(sql.REOPEN_REPEATS, *order, existing["id"], outcomes, only_later, *postback.order)
 
 
@@ -196,7 +196,7 @@ async def _amend(connection: Connection, postback: Postback, existing: Any, deal
         return await _repeat(connection, postback, existing)
     was = f"the shop sent another amount: it was {_text(existing['amount_micros'], existing['currency'])}"
     verdict = await amend(connection, postback, existing, adds=False, was=was, told_by=told_by, amount_by=amount_by)
-    await _follow_anew(connection, postback)
+    await _follow_anew(connection, postback, existing)
     return verdict
 
 
@@ -210,7 +210,7 @@ async def _take_click(connection: Connection, postback: Postback, existing: Any,
     known = _text(existing["amount_micros"], existing["currency"])
     was = "an earlier report came late: " + (f"it was {known}" if takes_amount else f"{known} is kept")
     verdict = await tell_anew(connection, told, existing, deal, after=existing["status"], was=was, amount_by=amount_by)
-    await _follow_anew(connection, postback)
+    await _follow_anew(connection, postback, existing)
     return verdict
 
 
@@ -232,7 +232,7 @@ async def _increment(connection: Connection, postback: Postback, existing: Any) 
     was = f"{_text(postback.amount_micros, postback.currency)} was added to {_text(existing['amount_micros'], existing['currency'])}"
     told_by, amount_by = existing["postback_id"], existing["amount_postback_id"]
     verdict = await amend(connection, postback, existing, adds=True, was=was, told_by=told_by, amount_by=amount_by)
-    await _follow_anew(connection, postback)
+    await _follow_anew(connection, postback, existing)
     if existing["status"] not in attribution.TAKEN_BACK:
         return verdict
     return replace(verdict, outcome="conflict", duplicate=True, reason=f"{was}; nothing is owed, conversion is {existing['status']}")
@@ -251,14 +251,13 @@ async def _go_before(connection: Connection, postback: Postback, existing: Any, 
         verdict = await tell_anew(connection, postback, existing, deal, after=existing["status"], was=was)
     else:
         verdict = await amend(connection, postback, existing, adds=False, was=was, told_by=told_by, amount_by=None)
-    await _follow_anew(connection, postback)
+    await _follow_anew(connection, postback, existing)
     return verdict
 
 
-async def _follow_anew(connection: Connection, postback: Postback) -> None:
+async def _follow_anew(connection: Connection, postback: Postback, existing: Any) -> None:
     """The status that the report states, on the row as it is now."""
-    existing = await connection.fetchrow(sql.EXISTING_BY_TXID, *postback.identity)
-    await _follow(connection, postback, existing)
+    await _follow(connection, postback, await connection.fetchrow(sql.EXISTING_BY_ID, existing["id"]))
 
 
 async def _repeat(connection: Connection, postback: Postback, existing: Any) -> Verdict:

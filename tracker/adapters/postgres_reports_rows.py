@@ -1,11 +1,12 @@
 """From sums by group to the rows and totals of a report: merged, turned into a currency, derived, sorted, cut. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from tracker.adapters.postgres_reports_exchange import Pair, Sums, Turning, pair_of, to_minor_unit
+from tracker.adapters.postgres_reports_exchange import Amount, Pair, Sums, Turning, pair_of, together
 from tracker.adapters.postgres_reports_question import CLICK_METRICS, IN_CURRENCY, IN_PAYOUT_CURRENCY, Question
 from tracker.domain import money
 from tracker.domain.exchange import Rates
@@ -21,14 +22,15 @@ NO_CLICKS = dict.fromkeys(CLICK_METRICS, 0)
 class Group:
     """The sums of one group: of clicks, and of conversions and money by pair of currencies.
 
-    `money` is in parts of a micro, `scale` to one. `unconverted`: micros that could not be turned into the currency of the report, by
-    their own currencies; None in a pair: that part could.
+    In one currency, `money` has the conversions, and `turned` the micros of revenue and of payout, each sum by the rate that turns it.
+    `unconverted`: micros that could not be turned into the currency of the report, by their own currencies; None in a pair: that part
+    could.
     """
 
     clicks: dict[str, int] = field(default_factory=lambda: dict(NO_CLICKS))
     money: dict[Pair, Sums] = field(default_factory=dict)
+    turned: tuple[Counter[Fraction], Counter[Fraction]] = field(default_factory=lambda: (Counter(), Counter()))
     unconverted: dict[Pair, Sums] = field(default_factory=dict)
-    scale: int = 1
 
     def earn(self, pair: Pair, sums: Sums) -> None:
         """Add conversions and their money, in these currencies."""
@@ -38,10 +40,20 @@ class Group:
         """Add to what is unconverted."""
         _add(self.unconverted, pair, sums)
 
+    def turn(self, revenue: Mapping[Fraction, int], payout: Mapping[Fraction, int]) -> None:
+        """Add micros by the rates that turn them."""
+        for mine, more in zip(self.turned, (revenue, payout), strict=True):
+            for rate, micros in more.items():
+                mine[rate] += micros
+
     def lines(self, key: Key = (), *, without: Pair = (None, None)) -> list["Line"]:
         """A line for each pair of currencies, in their order; one in the pair `without` when there is none."""
         pairs = sorted(self.money, key=_in_order) or [without]
-        return [Line(key, pair, self.clicks, self.money.get(pair, NOTHING), self.unconverted, self.scale) for pair in pairs]
+        return [Line(key, pair, self.clicks, self._sums(pair), self.unconverted) for pair in pairs]
+
+    def _sums(self, pair: Pair) -> Sums:
+        sums = self.money.get(pair, NOTHING)
+        return (sums[0], together(self.turned[0]), together(self.turned[1])) if any(self.turned) else sums
 
 
 def _add(money: dict[Pair, Sums], pair: Pair, sums: Sums) -> None:
@@ -62,10 +74,9 @@ class Line:
     clicks: Mapping[str, int]
     sums: Sums
     unconverted: Mapping[Pair, Sums] = field(default_factory=dict)
-    scale: int = 1
 
     def measure(self, metric: str) -> Measure:
-        """The exact value of a metric, money in parts of a micro, `scale` to one; None: divided by 0."""
+        """The exact value of a metric, money in micros; None: divided by 0."""
         conversions, revenue, payout = self.sums
         if metric in CLICK_METRICS:
             return self.clicks[metric]
@@ -94,11 +105,10 @@ class Line:
     def _amount(self, question: Question, name: str, currency: str | None) -> str | None:
         """A sum that was turned is rounded to its currency's minor unit, what is divided to a millionth; other sums are as they are."""
         value = self.measure(name)
-        if isinstance(value, int):
-            value = to_minor_unit(value, self.scale, question.target) if question.target else value
-        elif value is not None:
-            value /= self.scale
-        return _amount(value, currency)
+        is_sum = name in ("revenue", "payout")
+        return _amount(
+            money.round_half_even(value, question.target) if value is not None and is_sum and question.target else value, currency
+        )
 
     def _unconverted(self, question: Question) -> Iterable[Values]:
         for pair in sorted(self.unconverted, key=_in_order):
@@ -111,7 +121,7 @@ class Line:
             yield shown
 
 
-def _divided(part: int, whole: int) -> Fraction | None:
+def _divided(part: Amount, whole: int) -> Fraction | None:
     return Fraction(part, whole) if whole else None
 
 
@@ -141,19 +151,18 @@ def shape(
     a rate, where there are such, and `missing_rates_left_out`, how many more there are.
     """
     turning = Turning(question, conversions, rates or Rates(())) if question.target else None
-    scale = turning.scale if turning else 1
     groups: dict[Key, Group] = {}
     for row in clicks:
-        groups[_key(question, row)] = Group({name: int(row[name] or 0) for name in CLICK_METRICS}, scale=scale)
+        groups[_key(question, row)] = Group({name: int(row[name] or 0) for name in CLICK_METRICS})
     for row in conversions:
         key = _key(question, row)
-        group = groups.get(key) or groups.setdefault(key, Group(scale=scale))
+        group = groups.get(key) or groups.setdefault(key, Group())
         if turning:
-            _turn(turning, group, row)
+            turn(turning, group, row)
         else:
             group.earn(*_money(question, row))
     lines = [line for key, group in groups.items() for line in group.lines(key, without=pair_of(question))]
-    found: Values = {"rows": list(_rows(question, _ordered(question, lines)))} | _totals(question, groups.values(), scale)
+    found: Values = {"rows": list(_rows(question, _ordered(question, lines)))} | _totals(question, groups.values())
     found |= turning.missing_rates() if turning else {}
     return found | ({"rows_left_out": len(lines) - question.limit} if len(lines) > question.limit else {})
 
@@ -162,11 +171,15 @@ def _key(question: Question, row: Mapping[str, Any]) -> Key:
     return tuple(row[name] for name in question.group_by)
 
 
-def _turn(turning: Turning, group: Group, row: Mapping[str, Any]) -> None:
-    sums, lacking, left = turning.turned(row)
-    group.earn(turning.pair, sums)
+def turn(turning: Turning, group: Group, row: Mapping[str, Any]) -> None:
+    """Add a sum of conversions to a group in the currency of the report; what has no rate is left in its own currency."""
+    conversions, revenue, payout = int(row["conversions"]), int(row["revenue"]), int(row["payout"])
+    of_revenue, of_payout = turning.rates(row)
+    group.earn(turning.pair, (conversions, 0, 0))
+    group.turn({of_revenue: revenue} if of_revenue else {}, {of_payout: payout} if of_payout else {})
+    lacking = row["currency"] if of_revenue is None else None, row["payout_currency"] if of_payout is None else None
     if any(lacking):
-        group.leave(lacking, left)
+        group.leave(lacking, (conversions, revenue if lacking[0] else 0, payout if lacking[1] else 0))
 
 
 def _money(question: Question, row: Mapping[str, Any]) -> tuple[Pair, Sums]:
@@ -200,13 +213,14 @@ def _rows(question: Question, lines: Sequence[Line]) -> Iterable[Values]:
         told.add(line.key)
 
 
-def _totals(question: Question, groups: Iterable[Group], scale: int) -> Values:
-    total = Group(scale=scale)
+def _totals(question: Question, groups: Iterable[Group]) -> Values:
+    total = Group()
     for group in groups:
         for name, count in group.clicks.items():
             total.clicks[name] += count
         for pair, sums in group.money.items():
             total.earn(pair, sums)
+        total.turn(*group.turned)
         for pair, sums in group.unconverted.items():
             total.leave(pair, sums)
     lines = total.lines(without=pair_of(question))

@@ -3,15 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from tracker.adapters.postgres_deals import rework
-from tracker.adapters.postgres_ledger import shares_of
+from tracker.adapters.postgres_deals import in_proportion, rework
 from tracker.adapters.postgres_plans import Worked, sold_of, terms_by_id, work_out_again
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_repeats import move
 from tracker.domain import basis as bases
 from tracker.domain import money
 from tracker.domain.attribution import EARNING
-from tracker.domain.plans import Earned
 from tracker.errors import Conflict, RejectedInput
 
 Values = dict[str, Any]
@@ -53,7 +51,6 @@ async def _left(connection: Connection, existing: Any, micros: int) -> Worked:
     terms = await terms_by_id(connection, existing["terms_id"])
     if terms is None:
         whole = existing["amount_micros"]
-        shares = bases.in_proportion(await shares_of(connection, existing), whole - micros, whole)
-        return Worked(None, Earned(shares, existing["payout_currency"]), existing["basis"])
+        return await in_proportion(connection, existing, whole - micros, whole)
     left = bases.less(sold.reports, micros)
     return work_out_again(terms, replace(sold, reports=left), replace(known, reports=left if known.reports else ()))

@@ -1,5 +1,6 @@
 """Payout runs, statements, bank files, and where partners are paid."""
 
+import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
@@ -17,7 +18,7 @@ DAY = TEXT | {"description": "such as 2026-10-31"}
 RUN_BODY = {
     "period": TEXT | {"description": "a month such as 2026-10; else from and to"},
     "from": DAY,
-    "to": DAY | {"description": "included; what is ripe by then and on no statement yet is taken, from earlier too"},
+    "to": DAY | {"description": "included, before today (UTC); what is ripe by then and on no statement yet is taken, from earlier too"},
     "currency": TEXT,
     "minimum": TEXT | {"description": "less is carried over; default 0"},
     "hold_days": {"type": "integer", "minimum": 0, "maximum": 365, "description": "entries of the last so many days wait; default 0"},
@@ -27,12 +28,14 @@ RUN_BODY = {
 }
 MARK_BODY = {
     "partner": TEXT | {"description": "slug; without it mark-paid means the whole run. Not for approve and cancel"},
+    "batch": {"type": "integer", "minimum": 1, "description": "only for mark-paid, without partner: the payments of this file"},
     "reference": TEXT | {"description": "the bank's. Not for approve and cancel"},
     "reason": TEXT,
 }
 EXPORT_BODY = {
     "format": TEXT | {"enum": list(FORMATS)},
     "batch": {"type": "integer", "minimum": 1, "description": "an earlier file again"},
+    "renew": {"type": "boolean", "description": "a new file of what is unpaid in batch, of which a payment failed or came back"},
     "execution_on": DAY,
 }
 DETAILS_BODY = {
@@ -80,10 +83,12 @@ def routes(payouts: Payouts) -> APIRouter:
     async def export_run(request: Request, run: str = named) -> Response:
         """The due payments as a file for the bank, each in one file only; with nothing new the last file again.
 
-        `X-Batch` is the file's number, `X-Left-Due` how many payments are in no file, for want of an account.
+        `X-Batch` is the file's number, `X-Other-Batches` the run's other files with unpaid payments (such as `1, 3`), `X-Left-Due` how
+        many payments are in no file, for want of an account.
         """
         file = await payouts.export(run, await read_json(request), request.state.actor.name)
         headers = _attachment(file.name) | {"X-Batch": str(file.batch), "X-Left-Due": str(len(file.left_due))}
+        headers["X-Other-Batches"] = ", ".join(map(str, file.other_batches))
         return Response(file.content, media_type=file.media_type, headers=headers)
 
     @router.post("/payout-runs/{run}/{action}", openapi_extra=body_of(MARK_BODY, example={"reason": "checked"}), responses=CHANGING)
@@ -97,7 +102,8 @@ def routes(payouts: Payouts) -> APIRouter:
     async def show_statement(request: Request, run: str = named, partner: str = of_partner) -> Response:
         """A partner's statement: opening balance, every entry, the payment, closing balance."""
         wanted = _format(request)
-        return _statement(await payouts.statement(run, partner), wanted)
+        found = await payouts.statement(run, partner)
+        return await asyncio.to_thread(_statement, found, wanted)  # many entries must not hold up postbacks
 
     _add_details(router, payouts)
     return router

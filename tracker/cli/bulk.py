@@ -2,10 +2,11 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.bulk import BadRows
+from tracker.bulk import BadRows, Unreadable
 from tracker.cli import run, show
 from tracker.cli.links import progress
 from tracker.csv_text import as_csv
@@ -14,6 +15,7 @@ from tracker.errors import EXIT_USAGE, RejectedInput
 
 TIMEOUT_S = 3600.0
 SHOWN_MAX = 50  # bad rows and changes on the terminal; --json and --result have all
+CUT_OFF: Any = object()  # in place of a cell that a line does not have
 RESULT = (
     *("row", "id", "txid", "action", "result", "status_before", "status_after", "amount_before", "amount_after", "currency"),
     *("payout_before", "payout_after", "payout_currency", "problem"),
@@ -24,8 +26,8 @@ def read(path: Path) -> list[tuple[int, Any]]:
     """The rows with their lines. RejectedInput `invalid_file` when it is no such CSV."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(reader.fieldnames)
+            reader = csv.DictReader(file, restval=CUT_OFF, strict=True)
+            _check_header(reader.fieldnames or ())
             return [(reader.line_num, _values(row)) for row in reader]
     except OSError as exc:
         raise RejectedInput("invalid_file", f"{path} cannot be read: {exc.strerror}") from exc
@@ -33,10 +35,12 @@ def read(path: Path) -> list[tuple[int, Any]]:
         raise RejectedInput("invalid_file", f"{path} is not a CSV file in UTF-8: {exc}") from exc
 
 
-def _check_header(names: Any) -> None:
-    unknown, given = set(names or ()) - set(COLUMNS), set(names or ())
+def _check_header(names: Sequence[str]) -> None:
+    unknown, given = set(names) - set(COLUMNS), set(names)
     if unknown:
         what = f"has an unknown column {min(unknown)!r}"
+    elif twice := [name for name in names if names.count(name) > 1]:
+        what = f"has the column {min(twice)!r} twice"
     elif "action" not in given or not given & {"id", "txid"}:
         what = "has no column action, or neither id nor txid"
     else:
@@ -44,9 +48,13 @@ def _check_header(names: Any) -> None:
     raise RejectedInput("invalid_file", f"the file {what}; columns are {', '.join(COLUMNS)}")
 
 
-def _values(row: dict[str | Any, Any]) -> dict[str, Any]:
-    """A row that is longer or shorter than the header is a bad row by a name that no row has."""
-    return {("more values than the header" if name is None else name): value for name, value in row.items()}
+def _values(row: dict[str | Any, Any]) -> dict[str, Any] | Unreadable:
+    """A row that is longer or shorter than the header was cut or shifted: what is missing is not what was left empty."""
+    if None in row:
+        return Unreadable("more cells than the header has")
+    if any(value is CUT_OFF for value in row.values()):
+        return Unreadable("fewer cells than the header has")
+    return row
 
 
 def import_file(path: Path, *, reason: str, is_dry: bool, result: Path | None, as_json: bool) -> int:

@@ -1,6 +1,7 @@
 """`turnout payouts`: settle a period, look at statements, hand files to the bank, say what became of each payment."""
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +61,7 @@ async def _whole(opened: Any, name: str) -> dict[str, Any]:
 def make(
     period: Annotated[str | None, typer.Option(metavar="MONTH", help="such as 2026-10", show_default=False)] = None,
     first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="in place of --period", show_default=False)] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="included", show_default=False)] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="included; before today (UTC)", show_default=False)] = None,
     currency: Annotated[str | None, typer.Option(help="such as EUR; a run is of one currency", show_default=False)] = None,
     minimum: Annotated[str | None, typer.Option(metavar="AMOUNT", help="less is carried over", show_default="0")] = None,
     hold_days: Annotated[int, typer.Option(metavar="DAYS", min=0, max=365, help="entries of the last so many days wait")] = 0,
@@ -83,6 +84,8 @@ def make(
         showing.as_json(made)
         return
     _table(made["statements"])
+    if dry_run and not made["period_is_over"]:
+        typer.echo("the period is not over: more may come, and it cannot be paid yet", err=True)
     if not dry_run:
         _tell(made, "is made" if is_new else "was made before")
 
@@ -152,9 +155,16 @@ def cancel(run: Run, reason: Reason = "", json: Json = False) -> None:
 
 
 @payouts.command("mark-paid")
-def mark_paid(run: Run, partner: Partner = None, reference: Reference = "", reason: Reason = "", json: Json = False) -> None:
-    """Payments were made: one, or all that were exported (all due, when none was)."""
-    _change(run, "mark-paid", {"partner": partner, "reference": reference, "reason": reason}, json)
+def mark_paid(
+    run: Run,
+    partner: Partner = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="only this file's payments", show_default=False)] = None,
+    reference: Reference = "",
+    reason: Reason = "",
+    json: Json = False,
+) -> None:
+    """Payments were made: one, those of a batch, or all that were exported (all due, when none was)."""
+    _change(run, "mark-paid", {"partner": partner, "batch": batch, "reference": reference, "reason": reason}, json)
 
 
 @payouts.command("mark-failed")
@@ -175,13 +185,17 @@ def export(
     form: Annotated[str, typer.Option("--format", help="sepa (pain.001, EUR) or csv")] = "sepa",
     output: Output = None,
     batch: Annotated[int | None, typer.Option(min=1, help="an earlier file again", show_default=False)] = None,
+    renew: Annotated[bool, typer.Option("--renew", help="a new file of what is unpaid in --batch, of which a payment failed")] = False,
     execution_on: Annotated[str | None, typer.Option(metavar="DAY", help="when the bank pays; default today", show_default=False)] = None,
 ) -> None:
     """The due payments as a file for the bank; with nothing new the last file again."""
-    body = {"format": form, "batch": batch, "execution_on": execution_on}
+    body = {"format": form, "batch": batch, "renew": renew, "execution_on": execution_on}
     file = running.with_database(lambda database, settings: _payouts(database, settings).export(run, body, person()))
     _write(file.content, output)
     typer.echo(f"batch {file.batch} of {run}: {file.payments} payments", err=True)
+    if file.other_batches:
+        listed = ", ".join(map(str, file.other_batches))
+        typer.echo(f"unpaid too, in other files: batch {listed}; one that nobody has: --batch N", err=True)
     if file.left_due:
         typer.echo(f"no account, not in any file: {', '.join(file.left_due)}; see: turnout payouts details PARTNER --iban …", err=True)
 
@@ -253,6 +267,24 @@ def _write(content: bytes, output: Path | None) -> None:
         sys.stdout.flush()
         return
     try:
-        output.write_bytes(content)
+        _replace(output.resolve(), content)
     except OSError as exc:
         raise RejectedInput("invalid_output", f"{output} cannot be written ({exc.strerror}); nothing is lost, ask again") from exc
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that only its owner reads, as a whole or not at all; what is no file, such as a pipe, is just written to."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

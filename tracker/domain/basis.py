@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from tracker.domain import money
-from tracker.domain.plans import EARNER, Earned, Item, Plan, Sale, Share, earned, round_half_even
+from tracker.domain.plans import EARNER, Earned, Item, Plan, Sale, Share, earned
 
 CustomerKind = Literal["", "new", "returning"]
 
@@ -124,7 +124,7 @@ def less(reports: Sequence[Report], micros: int) -> tuple[Report, ...]:
 
 def in_proportion(shares: Sequence[Share], left: int, whole: int) -> tuple[Share, ...]:
     """What is left of shares that nobody can work out anew, with `left` of an amount of `whole` micros."""
-    found = [replace(share, micros=round_half_even(Fraction(share.micros * left, whole), share.currency)) for share in shares]
+    found = [replace(share, micros=money.round_half_even(Fraction(share.micros * left, whole), share.currency)) for share in shares]
     return tuple(share for share in found if share.micros)
 
 

@@ -134,6 +134,22 @@ def _currency(value: str) -> str:
     return value.upper()
 
 
+def clash(earlier: Row, later: Row) -> str | None:
+    """What the earlier of two rows of one conversion says that the later one may not stand in the same list; None: both may.
+
+    An adjustment forgets what was taken back, so that a list of both would take it back again each time.
+    """
+    if (earlier.action == "adjust") == (later.action == "adjust"):
+        return "says what is to become of this conversion already"
+    if _takes_a_part(earlier):
+        return "takes back a part of this conversion; adjust it in another list"
+    return "adjusts this conversion; take back a part of it in another list" if _takes_a_part(later) else None
+
+
+def _takes_a_part(row: Row) -> bool:
+    return row.action == "reverse" and row.amount_micros is not None
+
+
 def done(row: Row, state: State) -> Done:
     """What becomes of a conversion in `state` by a row. What is so already is no error. ValueError, in words for people: it cannot be."""
     if row.currency and row.currency != state.currency:

@@ -1,8 +1,11 @@
 """Money: integer micros (millionths) of an ISO 4217 currency, never a float."""
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
+from fractions import Fraction
 
 MICROS = 1_000_000
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", re.ASCII)
 MICRO_DIGITS = 6
 MAX_MICROS = 10**17  # 10^11 units: a large order in rials or dong, and still inside bigint; sums are numeric
 PERCENT_MICROS = 100 * MICROS
@@ -22,14 +25,23 @@ def minor_unit(currency: str) -> int:
     return MINOR_UNITS.get(currency, 2)
 
 
+def coin(currency: str) -> int:
+    """Micros of the currency's minor unit."""
+    micros: int = MICROS // 10 ** minor_unit(currency)
+    return micros
+
+
+def round_half_even(micros: Fraction | int, currency: str) -> int:
+    """Micros rounded half even at the currency's minor unit."""
+    unit = coin(currency)
+    return round(Fraction(micros) / unit) * unit
+
+
 def parse_micros(text: str) -> int:
     """Exact micros of a decimal such as `12.50`. ValueError says what is allowed; negative amounts are allowed here."""
-    try:
-        value = Decimal(text.strip())
-    except InvalidOperation:
-        raise ValueError("must be a decimal number with a point, such as 12.50") from None
-    if not value.is_finite():
-        raise ValueError("must be a finite decimal number")
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError("must be a decimal number with a point, such as 12.50")
+    value = Decimal(text.strip())
     if abs(value) > MAX_MICROS // MICROS:
         raise ValueError(f"is larger than {MAX_MICROS // MICROS}")
     return _micros(value)

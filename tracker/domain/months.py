@@ -7,7 +7,7 @@ is worked out again from the same month is the same. What was booked for it befo
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from fractions import Fraction
 from typing import Literal
 from uuid import UUID
@@ -47,31 +47,34 @@ class MonthSale:
 
 
 @dataclass(frozen=True, slots=True)
-class ClickDay:
-    """The counted clicks that a partner brought a campaign on a day, and the plan of that day."""
+class Clicks:
+    """Counted clicks that a partner brought a campaign, and the plan that they are paid by."""
 
-    day: date
     clicks: int
     plan: Plan
 
 
 def of_sales(partner: int, sales: Iterable[MonthSale]) -> Counter[Earner]:
-    """Micros of tiers and bonuses for one partner's sales in one campaign and month, and for those who share in them."""
+    """Micros of tiers and bonuses for all of a partner's sales in one campaign and month, and for those who share in them.
+
+    A bonus is that of the plan of the sale that reaches it.
+    """
     ordered = sorted(sales, key=lambda one: (one.at, one.conversion_id))
     found = Counter[Earner]()
     for one, rate in zip(ordered, _tier_rates(ordered), strict=True):
         if rate is not None:
             _add_difference(found, partner, one, rate)
-    for bonus in ordered[-1].plan.bonuses if ordered else ():
-        if len(ordered) >= bonus.conversions:
-            found[Earner(partner, "bonus", _currency(ordered[-1].plan))] += bonus.amount_micros
+    for number, one in enumerate(ordered, start=1):
+        for bonus in one.plan.bonuses:
+            if bonus.conversions == number:
+                found[Earner(partner, "bonus", _currency(one.plan))] += bonus.amount_micros
     return _filled(found)
 
 
-def of_clicks(partner: int, days: Iterable[ClickDay]) -> Counter[Earner]:
+def of_clicks(partner: int, paid: Iterable[Clicks]) -> Counter[Earner]:
     """Micros for one partner's counted clicks in one campaign and month. Nothing is rounded before the statement."""
     found = Counter[Earner]()
-    for one in days:
+    for one in paid:
         if one.plan.per_click_micros:
             found[Earner(partner, "clicks", _currency(one.plan))] += one.clicks * one.plan.per_click_micros
     return _filled(found)

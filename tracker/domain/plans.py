@@ -113,11 +113,6 @@ class Plan:
     levels: tuple[Level, ...] = ()
     split: tuple[Part, ...] = ()
 
-    @property
-    def is_monthly(self) -> bool:
-        """Whether some of it is worked out from a whole month, not from a sale alone."""
-        return bool(self.tiers or self.bonuses or self.per_click_micros)
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -266,7 +261,7 @@ def _by_rates(plan: Plan, sale: Sale, amount: _Amount, currency: str, reasons: l
         base, why = _base(plan, sale)
         reasons.append(f"{why}{_words(base, currency)}")
         worth.add(base, rest, Fraction(1))
-    return round_half_even(amount.percent(worth.percent), currency) + round(worth.fixed)
+    return money.round_half_even(amount.percent(worth.percent), currency) + round(worth.fixed)
 
 
 def _add_items(plan: Plan, sale: Sale, worth: _Worth, currency: str, reasons: list[str]) -> Fraction | None:
@@ -325,26 +320,14 @@ def _words(rate: Rate, currency: str) -> str:
     return f"{money.format_micros(rate.amount_micros or 0, currency)} {currency}"
 
 
-def round_half_even(micros: Fraction, currency: str) -> int:
-    """Micros rounded half even at the currency's minor unit."""
-    unit = _unit(currency)
-    return round(micros / unit) * unit
-
-
-def _unit(currency: str) -> int:
-    """Micros of the smallest coin."""
-    unit: int = money.MICROS // 10 ** money.minor_unit(currency)
-    return unit
-
-
 def _parts(plan: Plan, micros: int, currency: str, partner: int) -> list[Share]:
     """The first level, divided. Each part ends where the rounded sum of percentages ends, so that nothing is lost or made."""
     found, taken, percent = list[Share](), 0, 0
-    unit = _unit(currency)
+    unit = money.coin(currency)
     for part in plan.split:
         percent += part.percent_micros
         exact = Fraction(micros * percent, money.PERCENT_MICROS)
-        end = round_half_even(exact, currency) if micros % unit == 0 else round(exact)
+        end = money.round_half_even(exact, currency) if micros % unit == 0 else round(exact)
         found.append(Share(part.partner, EARNER, end - taken, currency))
         taken = end
     rest = Share(partner, EARNER, micros - taken, currency)
@@ -365,6 +348,6 @@ def _above(plan: Plan, first: int, amount: _Amount, currency: str, upline: Seque
     for number, (level, partner) in enumerate(zip(plan.levels, upline, strict=False), start=EARNER + 1):
         percent = Fraction(level.percent_micros)
         exact = amount.percent(percent) if level.of == "sale" else below * percent / money.PERCENT_MICROS
-        below = round_half_even(exact, currency)
+        below = money.round_half_even(exact, currency)
         found.append(Share(partner, number, below, currency))
     return found

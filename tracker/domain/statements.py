@@ -27,18 +27,10 @@ class Settlement:
     status: Literal["due", "carried"]
 
 
-def payable(micros: int, currency: str) -> int:
-    """An amount as it can be paid: rounded half even to the currency's minor unit."""
-    unit = int(money.MICROS // 10 ** money.minor_unit(currency))
-    whole, rest = divmod(micros, unit)
-    is_up = 2 * rest > unit or (2 * rest == unit and whole % 2 == 1)
-    return (whole + is_up) * unit
-
-
 def settle(opening_micros: int, lines_micros: int, *, minimum_micros: int, currency: str) -> Settlement:
     """Pay what is due when it comes to the minimum, to the minor unit; carry the rest, a debt too, to the next statement."""
     due = opening_micros + lines_micros
-    payment = payable(due, currency)
+    payment = money.round_half_even(due, currency)
     if due < minimum_micros or payment <= 0:
         return Settlement(0, due, "carried")
     return Settlement(payment, due - payment, "due")
