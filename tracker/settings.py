@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     @field_validator("payout_debtor_iban", "payout_debtor_bic")
     @classmethod
     def _is_an_account(cls, value: str, info: ValidationInfo) -> str:
-        from tracker import bank_details
+        from tracker.payouts import bank_details
 
         check = bank_details.iban if info.field_name == "payout_debtor_iban" else bank_details.bic
         return check(value) if value else value

@@ -9,9 +9,9 @@ import pytest
 from tests.integration.desk import Desk
 from tracker.adapters import postgres_bulk
 from tracker.adapters.audit import audit
-from tracker.bulk import BadRows, Bulk
 from tracker.cli import main
 from tracker.errors import RejectedInput
+from tracker.payouts.bulk import BadRows, Bulk
 
 pytestmark = pytest.mark.integration
 PATH = "/api/v1/conversions/bulk"

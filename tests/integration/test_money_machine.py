@@ -23,8 +23,8 @@ from tracker.adapters.postgres_recompute import Wanted
 from tracker.adapters.postgres_recompute import run as recompute
 from tracker.domain.postback import Advertiser, read
 from tracker.errors import RejectedInput
+from tracker.payouts.terms import TermsBook
 from tracker.programme import ADVERTISER, CAMPAIGN, DUPLICATE_POLICIES, GOAL, LINK, PARTNER
-from tracker.terms import TermsBook
 
 pytestmark = pytest.mark.integration
 # What is owed by the ledger less what the shares and amounts of earning conversions come to, by who, status and currency: nothing.

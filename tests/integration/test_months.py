@@ -9,7 +9,7 @@ import pytest
 from tests.integration.api_client import click_text
 from tracker.adapters.postgres_months import Month, month_of, settle_clicks
 from tracker.errors import NotFound, RejectedInput
-from tracker.payout_preview import Previewing
+from tracker.payouts.preview import Previewing
 from workers.keeper_months import MonthKeeper
 
 pytestmark = pytest.mark.integration

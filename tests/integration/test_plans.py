@@ -370,7 +370,7 @@ async def test_recomputing_as_of_its_booking_gives_what_was_booked_whatever_chan
 
 async def test_a_page_that_ran_out_of_time_is_gone_on_with(desk, monkeypatch):
     monkeypatch.setattr("tracker.adapters.postgres_recompute.PAGE", 1)
-    monkeypatch.setattr("tracker.recompute.BUDGET_S", 0)
+    monkeypatch.setattr("tracker.payouts.recompute.BUDGET_S", 0)
     for number in range(2):
         await desk.sells(f"T{number}", minute=number)
     first = await desk.anew()

@@ -37,17 +37,17 @@ from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
 from tracker.api.reporters import Reporters
 from tracker.api.tokens import Tokens
-from tracker.balances import Balances
-from tracker.bulk import Bulk
 from tracker.journals import conversion_journal
 from tracker.matching import Matching
 from tracker.orphans import Orphans
-from tracker.payouts import Payouts
-from tracker.rates import ExchangeRates
-from tracker.recompute import Recomputing
+from tracker.payouts.balances import Balances
+from tracker.payouts.bulk import Bulk
+from tracker.payouts.rates import ExchangeRates
+from tracker.payouts.recompute import Recomputing
+from tracker.payouts.runs import Payouts
+from tracker.payouts.terms import TermsBook
 from tracker.route_table import route_table
 from tracker.settings import Settings
-from tracker.terms import TermsBook
 
 log = logging.getLogger(__name__)
 

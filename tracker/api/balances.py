@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from tracker.api.answers import answer, paging
 from tracker.api.document import REFUSALS
-from tracker.balances import Balances
 from tracker.errors import RejectedInput
+from tracker.payouts.balances import Balances
 
 Parameters = list[dict[str, Any]]
 SLUGS = {"partner": "blog", "advertiser": "shop", "campaign": "spring"}

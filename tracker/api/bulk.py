@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from tracker.api.answers import answer, problem, read_json
 from tracker.api.document import PROBLEM, REFUSALS, WITH_BODY, Described, body_of
-from tracker.bulk import ROWS_MAX, BadRows, Bulk
 from tracker.domain.bulk_rows import ACTIONS, OCCURRENCE_MAX
+from tracker.payouts.bulk import ROWS_MAX, BadRows, Bulk
 
 TEXT: dict[str, Any] = {"type": "string", "maxLength": 255}
 AMOUNT = TEXT | {

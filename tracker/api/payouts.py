@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
 
-from tracker import statement_page
 from tracker.api.answers import answer, paging, read_json
 from tracker.api.document import CHANGING, CURSORS, REFUSALS, Described, body_of
-from tracker.bank_details import METHODS
 from tracker.errors import RejectedInput
-from tracker.payouts import FORMATS, Payouts
+from tracker.payouts import statement_page
+from tracker.payouts.bank_details import METHODS
+from tracker.payouts.runs import FORMATS, Payouts
 
 Action = Literal["approve", "cancel", "mark-paid", "mark-failed", "mark-returned"]
 TEXT = {"type": "string"}

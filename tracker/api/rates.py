@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from tracker.api.answers import answer, paging, read_body, read_json
 from tracker.api.document import CHANGING, CURSORS, REFUSALS
 from tracker.errors import RejectedInput
-from tracker.rates import DAYS, RATES_MAX, SOURCE_MAX, ExchangeRates
+from tracker.payouts.rates import DAYS, RATES_MAX, SOURCE_MAX, ExchangeRates
 
 CODE = {"type": "string", "pattern": "^[A-Z]{3}$"}
 ONE: dict[str, Any] = {

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Path, Request, Response
 
 from tracker.api.answers import answer, paging, read_json
 from tracker.api.document import CHANGING, CURSORS, REFUSALS, body_of
-from tracker.recompute import Recomputing
-from tracker.terms import FILTERS, TermsBook
+from tracker.payouts.recompute import Recomputing
+from tracker.payouts.terms import FILTERS, TermsBook
 
 TEXT: dict[str, Any] = {"type": "string"}
 WHEN: dict[str, Any] = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}

@@ -74,7 +74,7 @@ def _given(**options: str | None) -> dict[str, str]:
 
 
 def _balances(database: Any) -> Any:
-    from tracker.balances import Balances
+    from tracker.payouts.balances import Balances
 
     return Balances(database)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.bulk import BadRows, Unreadable
 from tracker.cli import run, show
 from tracker.cli.links import progress
 from tracker.csv_text import as_csv
 from tracker.domain.bulk_rows import COLUMNS
 from tracker.errors import EXIT_USAGE, RejectedInput
+from tracker.payouts.bulk import BadRows, Unreadable
 
 TIMEOUT_S = 3600.0
 SHOWN_MAX = 50  # bad rows and changes on the terminal; --json and --result have all
@@ -62,7 +62,7 @@ def import_file(path: Path, *, reason: str, is_dry: bool, result: Path | None, a
     rows = read(path)
 
     async def work(database: Any, _: Any) -> dict[str, Any]:
-        from tracker.bulk import Bulk
+        from tracker.payouts.bulk import Bulk
 
         with progress(len(rows), "rows") as moved:
             actor, why = run.ACTOR, reason or f"list {path.name}"

@@ -43,7 +43,7 @@ def person() -> str:
 
 
 def _payouts(database: Any, settings: Any) -> Any:
-    from tracker.payouts import Payouts
+    from tracker.payouts.runs import Payouts
 
     return Payouts(database, settings)
 
@@ -254,7 +254,7 @@ def _tell(run: dict[str, Any], what: str) -> None:
 
 
 def _file(found: dict[str, Any], form: str, *, whole: bool) -> bytes:
-    from tracker import statement_page
+    from tracker.payouts import statement_page
 
     if whole:
         return statement_page.run_as_csv(found["statements"]).encode()

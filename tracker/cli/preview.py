@@ -21,7 +21,7 @@ def payout_preview(
     value = run.given({"payout": payout}, PAYOUT)["payout"] or None
 
     async def work(database: Any, _: Any) -> Any:
-        from tracker.payout_preview import Previewing
+        from tracker.payouts.preview import Previewing
 
         return await Previewing(database).run(slug, value, month=month, goal=goal, partner=partner)
 

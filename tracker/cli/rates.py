@@ -105,6 +105,6 @@ def _content(file: Path) -> bytes:
 
 
 def _rates(database: Any) -> Any:
-    from tracker.rates import ExchangeRates
+    from tracker.payouts.rates import ExchangeRates
 
     return ExchangeRates(database)

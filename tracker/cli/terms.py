@@ -66,7 +66,7 @@ def recompute(
     body = {"from": first, "to": last, "as_of": as_of, "dry_run": dry_run, "reason": reason}
 
     async def work(database: Any, _: Any) -> dict[str, Any]:
-        from tracker.recompute import Recomputing
+        from tracker.payouts.recompute import Recomputing
 
         done: dict[str, Any] = {}
         while not done or done["next_cursor"]:
@@ -97,6 +97,6 @@ def _together(done: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
 
 
 def _book(database: Any) -> Any:
-    from tracker.terms import TermsBook
+    from tracker.payouts.terms import TermsBook
 
     return TermsBook(database)

@@ -9,9 +9,9 @@ from tracker.adapters import postgres_payments, postgres_payouts
 from tracker.adapters.postgres_payments import Marking
 from tracker.adapters.postgres_payouts import Wanted
 from tracker.adapters.postgres_pool import Database
-from tracker.bank_details import read_details
 from tracker.domain import money, statements
 from tracker.errors import RejectedInput
+from tracker.payouts.bank_details import read_details
 from tracker.programme import currency, text, yes_or_no
 from tracker.settings import Settings
 
@@ -94,7 +94,7 @@ class Payouts:
 
     async def export(self, run: str, body: Any, actor: str) -> BankFile:
         """`{"format": "sepa"|"csv", "batch", "renew", "execution_on"}`: a file for the bank, see `postgres_payments.export`."""
-        from tracker import bank_files
+        from tracker.payouts import bank_files
 
         values = _fields(body, EXPORT_FIELDS)
         form = _read(values, "format", _format)
