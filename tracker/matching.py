@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from tracker import bodies
 from tracker.adapters import postgres_matching
 from tracker.adapters.postgres_matching import FIRST, Decided, Unmatched, unheard
 from tracker.adapters.postgres_pool import Database
-from tracker.errors import RejectedInput
 from tracker.programme import instant, text
 
 BUDGET_S = 20.0  # of one call; what is left is for the next
@@ -48,21 +48,12 @@ class Matching:
 
 
 def _checked(body: Any) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise RejectedInput("invalid_body", 'send {"reason":"…"}, and "txid", "advertiser" or "since" to limit what is tried')
-    if unknown := set(body) - set(FIELDS):
-        raise RejectedInput("unknown_field", f"the fields are {', '.join(FIELDS)}", field=min(unknown))
-    values: dict[str, Any] = {name: _read(name, body.get(name), text, "") for name in ("txid", "advertiser", "reason")}
-    values["since"] = _read("since", body.get("since"), instant, None)
-    values["cursor"] = _read("cursor", body.get("cursor"), _cursor, FIRST)
+    example = '{"reason":"…"}, and "txid", "advertiser" or "since" to limit what is tried'
+    bodies.known(body, FIELDS, example=example, told="the fields are")
+    values: dict[str, Any] = {name: bodies.read(name, body.get(name), text, "") for name in ("txid", "advertiser", "reason")}
+    values["since"] = bodies.read("since", body.get("since"), instant, None)
+    values["cursor"] = bodies.read("cursor", body.get("cursor"), _cursor, FIRST)
     return values
-
-
-def _read(name: str, value: Any, read: Any, missing: Any) -> Any:
-    try:
-        return missing if value is None else read(value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{name}", f"{name} {exc}", field=name) from None
 
 
 def _cursor(value: Any) -> UUID:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from tracker import bodies
 from tracker.adapters import postgres_balances
 from tracker.adapters.postgres_balances_sql import LEDGER_FILTERS
 from tracker.adapters.postgres_pool import Database
@@ -58,18 +60,15 @@ class Balances:
 def _filters(filters: Mapping[str, str], allowed: tuple[str, ...], what: str) -> Values:
     if unknown := set(filters) - set(allowed):
         raise RejectedInput("invalid_filter", f"{what} can be filtered by {', '.join(allowed)}", field=str(min(unknown))[:64])
-    return {name: _read(name, value) for name, value in filters.items() if value != ""}
+    return {name: bodies.read(name, value, partial(_read, name)) for name, value in filters.items() if value != ""}
 
 
 def _read(name: str, value: str) -> Any:
-    try:
-        if name == "currency":
-            return currency(value)
-        if name == "conversion":
-            return _conversion(value)
-        return _moment(name, value) if name in ("from", "to") else text(value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{name}", f"{name} {exc}", field=name) from None
+    if name == "currency":
+        return currency(value)
+    if name == "conversion":
+        return _conversion(value)
+    return _moment(name, value) if name in ("from", "to") else text(value)
 
 
 def _conversion(value: str) -> UUID:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from tracker import bodies
 from tracker.adapters import postgres_preview
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_terms import Wanted
 from tracker.domain import money, statements
-from tracker.errors import RejectedInput
 from tracker.programme import payout
 
 
@@ -28,7 +28,7 @@ class Previewing:
         RejectedInput names the field; NotFound `unknown_campaign`, `unknown_goal`, `unknown_partner`.
         """
         first = _month(month)
-        wanted = Wanted(campaign, goal, partner, None if value is None else _payout(value))
+        wanted = Wanted(campaign, goal, partner, bodies.read("payout", value, payout))
         found = await postgres_preview.preview(self.database, wanted, first)
         keys = sorted(found.booked.keys() | found.would_be.keys())
         rows = [_row(key, found) for key in sorted(keys, key=lambda key: -abs(found.would_be.get(key, 0) - found.booked.get(key, 0)))]
@@ -44,17 +44,8 @@ class Previewing:
 def _month(text: str | None) -> date:
     if text is None:
         return (datetime.now(UTC).date().replace(day=1) - timedelta(days=1)).replace(day=1)
-    try:
-        return statements.month(text)[0]
-    except ValueError as exc:
-        raise RejectedInput("invalid_month", f"month {exc}", field="month") from None
-
-
-def _payout(value: Any) -> Any:
-    try:
-        return payout(value)
-    except ValueError as exc:
-        raise RejectedInput("invalid_payout", f"payout {exc}", field="payout") from None
+    first: date = bodies.read("month", text, statements.month)[0]
+    return first
 
 
 def _row(key: tuple[str, str], found: postgres_preview.Preview) -> dict[str, str]:

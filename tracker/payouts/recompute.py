@@ -1,11 +1,11 @@
 """Payouts worked out anew, by the terms of each conversion's time as they are known now, or were once. For API and command line."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from tracker import bodies
 from tracker.adapters import postgres_recompute
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_recompute import Cursor, Wanted
@@ -56,23 +56,11 @@ class Recomputing:
 
 
 def _checked(body: Any) -> dict[str, Any]:
-    if not isinstance(body, Mapping):
-        raise RejectedInput("invalid_body", 'send {"from":"2026-11-01","to":"2026-11-30"}')
-    if unknown := sorted(str(name) for name in set(body) - set(FIELDS)):
-        raise RejectedInput("unknown_field", f"the fields are {', '.join(FIELDS)}", field=unknown[0][:64])
+    bodies.known(body, FIELDS, example='{"from":"2026-11-01","to":"2026-11-30"}', told="the fields are")
     for name in ("from", "to"):
         if body.get(name) is None:
             raise RejectedInput(f"invalid_{name}", f"{name} is required", field=name)
-    values = {name: _read(name, body.get(name)) for name in FIELDS}
+    values = {name: bodies.read(name, body.get(name), FIELDS[name]) for name in FIELDS}
     if values["from"] > values["to"]:
         raise RejectedInput("invalid_to", "to must not be before from", field="to")
     return values
-
-
-def _read(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        return FIELDS[name](value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{name}", f"{name} {exc}", field=name) from None

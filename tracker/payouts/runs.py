@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from tracker import bodies
 from tracker.adapters import postgres_payments, postgres_payouts
 from tracker.adapters.postgres_payments import Marking
 from tracker.adapters.postgres_payouts import Wanted
@@ -170,23 +171,14 @@ def _period(values: Values) -> tuple[date, date]:
 
 
 def _fields(body: Any, allowed: tuple[str, ...]) -> Values:
-    if not isinstance(body, dict):
-        raise RejectedInput("invalid_body", f"send a JSON object with {', '.join(allowed)}")
-    if unknown := set(body) - set(allowed):
-        raise RejectedInput("unknown_field", f"the fields are {', '.join(allowed)}", field=str(min(unknown))[:64])
-    return body
+    return dict(bodies.known(body, allowed, example=f"a JSON object with {', '.join(allowed)}", told="the fields are"))
 
 
 def _read(values: Values, name: str, read: Any, *, missing: Any = NEEDED) -> Any:
     value = values.get(name)
-    if value is None:
-        if missing is NEEDED:
-            raise RejectedInput(f"invalid_{name}", f"{name} is required", field=name)
-        return missing
-    try:
-        return read(value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{name}", f"{name} {exc}", field=name) from None
+    if value is None and missing is NEEDED:
+        raise RejectedInput(f"invalid_{name}", f"{name} is required", field=name)
+    return bodies.read(name, value, read, missing)
 
 
 def _month(value: Any) -> tuple[date, date]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tracker import bodies
 from tracker.adapters import postgres_terms
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import read_cursor
@@ -22,6 +23,7 @@ FIELDS: dict[str, Read] = {
     "reason": text,
 }
 SOON = timedelta(minutes=1)  # terms that would be over when they are written are a slip
+EXAMPLE = '{"campaign":"…","payout":…}, and "partner", "goal", "effective_from", "effective_to"'
 FILTERS = ("campaign", "partner", "goal")
 
 
@@ -51,26 +53,14 @@ class TermsBook:
         for name in filters:
             if name not in FILTERS:
                 raise RejectedInput("invalid_filter", f"terms can be filtered by {', '.join(FILTERS)}", field=name)
-        wanted: dict[str, Any] = {name: _read(name, filters.get(name)) for name in FILTERS}
+        wanted: dict[str, Any] = {name: bodies.read(name, filters.get(name), FIELDS[name]) for name in FILTERS}
         rows = await postgres_terms.listed(self.database, after=read_cursor(cursor), limit=limit + 1, advertiser_id=advertiser_id, **wanted)
         return {"items": rows[:limit], "next_cursor": str(rows[limit - 1]["id"]) if len(rows) > limit else None}
 
 
 def _checked(body: Any) -> dict[str, Any]:
-    if not isinstance(body, Mapping):
-        raise RejectedInput("invalid_body", 'send {"campaign":"…","payout":…}, and "partner", "goal", "effective_from", "effective_to"')
-    if unknown := sorted(str(name) for name in set(body) - set(FIELDS)):
-        raise RejectedInput("unknown_field", f"the fields of terms are {', '.join(FIELDS)}", field=unknown[0][:64])
+    bodies.known(body, FIELDS, example=EXAMPLE, told="the fields of terms are")
     for name in ("campaign", "payout"):
         if name not in body or (name == "campaign" and body[name] is None):
             raise RejectedInput(f"invalid_{name}", f"{name} is required", field=name)
-    return {name: _read(name, body.get(name)) for name in FIELDS}
-
-
-def _read(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        return FIELDS[name](value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{name}", f"{name} {exc}", field=name) from None
+    return {name: bodies.read(name, body.get(name), FIELDS[name]) for name in FIELDS}
