@@ -18,11 +18,12 @@ GRACE_TRIES = 9  # looked for after 1 s, 2 s … 256 s: some nine minutes for a 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who earns: a partner and a campaign, and the click's facts where a click decided."""
+    """Who earns: a partner and a campaign with its hold, and the click's facts where a click decided."""
 
     attribution: str
     partner: int
     campaign: int
+    hold_days: int
     link: int | None = None
     click_id: UUID | None = None
     clicked_at: datetime | None = None
@@ -68,7 +69,7 @@ async def _candidates(connection: Connection, postback: Postback, missing: list[
     if postback.coupon:
         row = await connection.fetchrow(sql.COUPON, postback.goal, postback.advertiser_id, postback.coupon, postback.converted_at)
         if row:
-            source = Source("coupon", row["partner"], row["campaign"])
+            source = Source("coupon", row["partner"], row["campaign"], row["hold_days"])
             yield Candidate("coupon", postback.coupon, postback.advertiser_id, row["campaign"], None, _rules(row), source)
     for visit in postback.visits:
         if visit == postback.click_id:
@@ -83,7 +84,7 @@ async def _candidates(connection: Connection, postback: Postback, missing: list[
             sql.EARLIER_ORDER, postback.goal, postback.advertiser_id, postback.customer, postback.txid, postback.converted_at
         )
         if row:
-            source = Source("customer", row["partner"], row["campaign"])
+            source = Source("customer", row["partner"], row["campaign"], row["hold_days"])
             at = row["converted_at"]
             yield Candidate("customer", postback.customer, postback.advertiser_id, row["campaign"], at, _rules(row), source)
 
@@ -105,7 +106,7 @@ async def _by_id(connection: Connection, goal: str, text: str) -> Any:
 def _of_click(row: Any, kind: Kind, name: str) -> Candidate:
     facts = {fact: row[fact] for fact in FACT_NAMES}
     by = "cookie" if kind == "cookie" else "click"
-    source = Source(by, row["partner"], row["campaign"], row["link"], row["click_id"], row["clicked_at"], facts)
+    source = Source(by, row["partner"], row["campaign"], row["hold_days"], row["link"], row["click_id"], row["clicked_at"], facts)
     return Candidate(kind, name, row["advertiser"], row["campaign"], row["clicked_at"], _rules(row), source)
 
 

@@ -37,7 +37,7 @@ FINISH = """
     WHERE postback_id = $1
 """
 _RULES = """coalesce(g.attribution_window_days, m.attribution_window_days) AS window_days, m.attribution_model, m.coupon_first,
-        m.min_conversion_seconds, m.max_conversion_seconds, m.customer_window_days"""
+        m.min_conversion_seconds, m.max_conversion_seconds, m.customer_window_days, m.hold_days"""
 _GOAL = "LEFT JOIN goals g ON g.campaign_id = m.id AND g.slug = $1"
 _CLICK = f"""
     SELECT c.click_id, c.clicked_at, coalesce(r.link, c.link) AS link, coalesce(r.partner, c.partner) AS partner,

@@ -62,7 +62,7 @@ async def _worked(connection: Connection, number: UUID, postback: Postback, deal
 
 async def make(connection: Connection, postback: Postback, deal: Deal, *, occurrence: int = 1, is_repeat: bool = False) -> Verdict | None:
     """A new conversion; None when its order has this occurrence already."""
-    number, hold_days = new_id(), await holds.days_of(connection, deal.source)
+    number, hold_days = new_id(), holds.days_of(deal.source)
     status, until = holds.standing(postback, postback.status, hold_days)
     status = status if deal.source else "orphan"
     deal = _held(deal, until)
@@ -113,7 +113,7 @@ async def tell_anew(
     of the amount stay so. The order number stays too: a conversion that is found by its event may be told of by another.
     """
     before = existing["status"]
-    hold_days = await holds.days_of(connection, deal.source, existing)
+    hold_days = holds.days_of(deal.source, existing)
     after, until = holds.standing(postback, after, hold_days, existing)
     told, number, keeps_amount = _held(replace(deal, trace=[*deal.trace, was]), until), existing["id"], amount_by is not None
     wrong = await owed_of(connection, existing)

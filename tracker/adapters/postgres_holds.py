@@ -9,12 +9,11 @@ from tracker.adapters.postgres_pool import Connection
 from tracker.domain import holds
 from tracker.domain.postback import Postback
 
-HOLD_DAYS = "SELECT hold_days FROM campaigns WHERE id = $1"
 HOLD = "UPDATE conversions SET approve_at = $2 WHERE id = $1"
 HOLD_LATER = "UPDATE conversions SET approve_at = $2, trace = trace || $3, updated_at = now() WHERE id = $1"
 
 
-async def days_of(connection: Connection, source: Source | None, existing: Any = None) -> int | None:
+def days_of(source: Source | None, existing: Any = None) -> int | None:
     """The days that a conversion keeps: those of its campaign when it was made, or came to that campaign; None of an orphan.
 
     `existing`: the conversion as it was until then, a row of `EXISTING`; None when it is new.
@@ -23,18 +22,17 @@ async def days_of(connection: Connection, source: Source | None, existing: Any =
         return None
     if existing is not None and existing["campaign"] == source.campaign:
         return int(existing["hold_days"])
-    return int(await connection.fetchval(HOLD_DAYS, source.campaign) or 0)
+    return source.hold_days
 
 
 def standing(postback: Postback, status: str, hold_days: int | None, existing: Any = None) -> tuple[str, datetime | None]:
     """The status that `status` of a report comes to under the hold of `days_of`, and when the conversion is approved by itself."""
-    was_held = existing is not None and existing["approve_at"] is not None
     if hold_days is None:
         return status, None
     return holds.standing(
         status,
         before=existing["status"] if existing is not None else "",
-        was_held=was_held,
+        was_held=existing is not None and existing["approve_at"] is not None,
         unverified=postback.unverified,
         converted_at=postback.converted_at,
         hold_days=hold_days,
