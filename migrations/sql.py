@@ -77,11 +77,11 @@ def execute_alongside(text: str) -> None:
             connection.exec_driver_sql(statement)
 
 
-def make_index(name: str, on: str) -> None:
+def make_index(name: str, on: str, *, unique: bool = False) -> None:
     """Make an index on a table that is written meanwhile. One that an interrupted upgrade left unfinished is made anew."""
     with op.get_context().autocommit_block():
         connection = op.get_bind()
         unfinished = f"SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid"
         if connection.exec_driver_sql(unfinished).scalar():
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {name}")
-        connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
+        connection.exec_driver_sql(f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")

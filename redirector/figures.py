@@ -12,8 +12,10 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "turnout_journal_kept_bytes": float.__add__,
     "turnout_journal_oldest_age_seconds": max,
     "turnout_redis_breaker_state": max,
+    "turnout_conversion_journal_bytes": float.__add__,
+    "turnout_conversion_journal_oldest_age_seconds": max,
 }
-"""How the gauges of two processes make one: each has a journal of its own, and the worst age or breaker is what people must see."""
+"""How the gauges of two processes make one: each has journals of its own, and the worst age or breaker is what people must see."""
 
 
 class Figures(msgspec.Struct):

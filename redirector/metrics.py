@@ -14,18 +14,24 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from redirector.figures import Counts, Figures, Labels, added, of_host
+from redirector.lookup import OUTCOMES
 from redirector.metrics_pages import MetricsPages
 from tracker.adapters.journal.recording import Recording
 from tracker.adapters.lmdb_routes import RouteTable
+from tracker.old_hosts import REFUSALS
 
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 BOUNDS = (*map(str, BUCKETS_S), "+Inf")
 REDIRECTS, DURATION = "turnout_redirects", "turnout_redirect_duration_seconds"
 OLD_LINKS = "turnout_old_link_resolutions"
+REPORTS, REFUSED, LOOKUPS = "turnout_old_reports", "turnout_old_reports_refused", "turnout_lookups"
 SUM = ("sum",)  # beside the bounds, among the counts of DURATION
 LABELLED = {
     REDIRECTS: ("Requests for links answered", ("outcome",)),
     OLD_LINKS: ("Requests for an old platform's URLs answered", ("platform", "outcome")),
+    REPORTS: ("Postbacks, pixels and impressions that came to old hosts, kept", ("platform", "kind")),
+    REFUSED: ("Such reports that were not kept", ("reason",)),
+    LOOKUPS: ("Unknown old URLs that the old platform was to be asked about", ("outcome",)),
 }
 COUNTERS = {
     "turnout_clicks_accepted": "Records given a place in the books",
@@ -34,25 +40,33 @@ COUNTERS = {
     "turnout_clicks_unrecorded": "Records lost: journal and stream both refused. Must be 0",
     "turnout_ack_deadline": "Answers that left before their record was written",
     "turnout_clicks_flooded": "Clicks above the hard flood limit: counted, not recorded",
+    "turnout_conversions_unrecorded": "Reports kept and then lost: journal and stream both refused. Must be 0",
 }
 GAUGES = {
     "turnout_journal_bytes": "Journal and memory that PostgreSQL does not have yet",
     "turnout_journal_oldest_age_seconds": "Age of the oldest segment with such records",
     "turnout_journal_kept_bytes": "Journal on disk, covered segments included",
     "turnout_redis_breaker_state": "0 closed, 1 trying again, 2 open",
+    "turnout_conversion_journal_bytes": "Journaled reports that PostgreSQL does not have yet",
+    "turnout_conversion_journal_oldest_age_seconds": "Age of the oldest segment with such reports",
 }
 
 
 class RedirectMetrics(Collector):
     """Counts redirects and their durations; everything else is read off the parts when it is asked for."""
 
-    def __init__(self, table: RouteTable, recording: Recording, pages: MetricsPages | None = None) -> None:
-        """`pages` None: nobody else's figures count, and nobody sees these."""
+    def __init__(
+        self, table: RouteTable, recording: Recording, receipts: Recording, lookups: Counter[str], pages: MetricsPages | None = None
+    ) -> None:
+        """`receipts` records reports, `lookups` are counted by outcome. Without `pages` nobody else's figures count."""
         self.outcomes: Counter[str] = Counter()
         self.old_links: Counter[tuple[str, str]] = Counter()
+        self.reports: Counter[tuple[str, str]] = Counter()  # by platform and kind
+        self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
         self._durations = [0] * len(BOUNDS)
         self._duration_sum_s = 0.0
         self._table, self._recording, self._pages = table, recording, pages
+        self._receipts, self._lookups = receipts, lookups
         self._inherited: Counts = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -112,15 +126,20 @@ class RedirectMetrics(Collector):
     def _figures(self) -> Figures:
         shipper = self._recording.shipper
         uncovered_bytes, oldest_s = shipper.uncovered(time.time())
-        standing = (uncovered_bytes, oldest_s, shipper.kept_bytes, shipper.breaker_state)
+        held = self._receipts.shipper.uncovered(time.time())
+        standing = (uncovered_bytes, oldest_s, shipper.kept_bytes, shipper.breaker_state, *held)
         return Figures(added(self._inherited, self._counts()), dict(zip(GAUGES, map(float, standing), strict=True)))
 
     def _counts(self) -> Counts:
         line, recording = self._recording.line, self._recording
         clicks = (line.accepted, recording.journaled_records, recording.shipper.shipped_records, line.unrecorded, line.late, line.flooded)
-        counts: Counts = {name: {(): value} for name, value in zip(COUNTERS, clicks, strict=True)}
+        plain = (*clicks, self._receipts.line.unrecorded)
+        counts: Counts = {name: {(): value} for name, value in zip(COUNTERS, plain, strict=True)}
         counts[REDIRECTS] = {(outcome,): count for outcome, count in self.outcomes.items()}
         counts[OLD_LINKS] = {(platform, outcome): count for (platform, outcome), count in self.old_links.items()}
+        counts[REPORTS] = dict(self.reports.items())
+        counts[REFUSED] = {(reason,): count for reason, count in self.refused.items()}
+        counts[LOOKUPS] = {(outcome,): self._lookups[outcome] for outcome in OUTCOMES}
         counts[DURATION] = {(bound,): count for bound, count in zip(BOUNDS, self._durations, strict=True)}
         counts[DURATION][SUM] = self._duration_sum_s
         return counts

@@ -1,6 +1,6 @@
 """A request as the redirector looks at it: the raw bytes that matter, and nothing decoded that nobody asks for."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -10,7 +10,10 @@ _PREFETCH = (b"prefetch", b"prerender", b"preview")
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request. `target` is the raw request target; `peer` the TCP peer, None on a unix socket."""
+    """One request. `target` is the raw request target; `peer` the TCP peer, None on a unix socket.
+
+    `body` is that of a POST to an old host, else empty: it is not read. `headers` are all of them, as they came.
+    """
 
     method: bytes
     target: bytes
@@ -21,9 +24,13 @@ class Request(msgspec.Struct, gc=False):
     language: bytes = b""
     is_prefetch: bool = False
     forwarded_for: tuple[bytes, ...] = ()
+    scheme: str = "http"
+    body: bytes = b""
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
-    def read_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take what is needed out of the headers (names in lower case). Of two Hosts the first counts."""
+    def read_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Take what every request needs out of the headers (names in lower case). Of two Hosts the first counts."""
+        self.headers = headers
         for name, value in headers:
             if name == b"host":
                 self.host = self.host or value[:HOST_MAX]
@@ -37,3 +44,11 @@ class Request(msgspec.Struct, gc=False):
                 self.forwarded_for = (*self.forwarded_for[-7:], value[-HOPS_MAX:])  # the nearest hops are the last
             elif name in (b"sec-purpose", b"purpose", b"x-moz", b"x-purpose") and value[:LANGUAGE_MAX].lower().startswith(_PREFETCH):
                 self.is_prefetch = True
+
+    def header(self, name: bytes) -> bytes:
+        """The first header of that name, whole; empty when there is none. For what few requests need."""
+        return next((value for found, value in self.headers if found == name), b"")
+
+    def cookies(self) -> bytes:
+        """The Cookie header; proxies may have made several of it."""
+        return b"; ".join(value for name, value in self.headers if name == b"cookie")

@@ -14,7 +14,6 @@ from tracker.platforms.reading import RawIds
 
 KIND = "click"
 VALID, BOT, PREFETCH, HEAD, RATE_LIMITED = "valid", "bot", "prefetch", "head", "rate_limited"
-NOT_A_VISIT = "not_a_visit"  # a postback, pixel or impression of an old platform
 DAY_US = 86_400_000_000
 _VISITOR_KEY_BYTES = 16
 NO_IDS = RawIds()

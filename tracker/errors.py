@@ -2,6 +2,7 @@
 
 `RejectedInput`: the sender's fault, never retried, its text is safe to show.
 `TransientError`: an outage of a store; always safe to retry.
+`OutboundError`: somebody else's server, or a URL that may not be asked; `OutboundFailed` is retried by whoever needs the answer.
 `BadConfiguration`: the operator's fault; ends the process with exit code 78 and one line.
 Anything else is a bug and ends the process.
 """
@@ -67,6 +68,18 @@ class CorruptData(TurnoutError):
 
 class UnknownVersion(CorruptData):
     """Bytes of a later version: not damaged, to be kept until code reads them that knows it."""
+
+
+class OutboundError(TurnoutError):
+    """A request of ours to somebody else's server got no answer. The text is safe to show; it holds no path and no query."""
+
+
+class OutboundRefused(OutboundError):
+    """It was not sent: what its URL names is nothing that may be reached. The same call is refused again."""
+
+
+class OutboundFailed(OutboundError):
+    """No connection, no TLS, no answer in time, or an answer that is no HTTP. It may have arrived all the same."""
 
 
 class BadConfiguration(TurnoutError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from tracker.adapters.postgres_orphans import FIRST, Owner, Wanted
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.domain.identify import OFFER, PARTNER
-from tracker.domain.orphans import Heap, heaps, target_of
+from tracker.domain.orphans import Heap, heaps, proposed_campaign, target_of
 from tracker.domain.resolve import UNKNOWN, resolve
 from tracker.errors import Conflict, RejectedInput
 from tracker.programme import OLD_ID, text
@@ -38,11 +38,16 @@ class Orphans:
     open_table: Callable[[], RouteTable]
 
     async def listed(self, *, days: int = DAYS, limit: int = 100) -> dict[str, Any]:
-        """`{"items", "next_cursor"}`: the heaps of the last `days`, those with the most clicks first; there is no next page."""
+        """`{"items", "next_cursor"}`: the heaps of the last `days`, those with the most clicks first; there is no next page.
+
+        `proposed_destination` and `proposed_campaign`: what the old platform said of them (the look-up), null else.
+        """
         found = await postgres_orphans.found(self.database, _wanted(days))
         with self._table() as table:
             made = await asyncio.to_thread(heaps, table, found, _now_ms())
-        return {"items": [_shown(heap) for heap in made[:limit]], "next_cursor": None}
+        is_named = any(heap.proposed_destination for heap in made[:limit])
+        campaigns = await postgres_orphans.destinations(self.database) if is_named else []
+        return {"items": [_shown(heap, campaigns) for heap in made[:limit]], "next_cursor": None}
 
     async def map(self, body: Any, actor: str) -> dict[str, Any]:
         """Say what an old id means, then attribute the orphans that waited for it.
@@ -161,7 +166,7 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _shown(heap: Heap) -> dict[str, Any]:
+def _shown(heap: Heap, campaigns: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return {
         "missing": heap.missing,
         "source": heap.source,
@@ -176,4 +181,6 @@ def _shown(heap: Heap) -> dict[str, Any]:
         "first_seen": heap.first_seen,
         "last_seen": heap.last_seen,
         "example": heap.example,
+        "proposed_destination": heap.proposed_destination or None,
+        "proposed_campaign": proposed_campaign(heap.proposed_destination, campaigns),
     }

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tracker.domain import plan_reading, postback_settings
+from tracker.domain import old_reports, plan_reading, postback_settings
 from tracker.domain.macros import MACROS
 from tracker.domain.urls import host_key
 from tracker.errors import RejectedInput
@@ -232,7 +232,8 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def host_settings(value: Any) -> dict[str, Any]:
-    """A JSON object; its part `reading` holds what `SourceSettings` of `tracker.platforms.profile` describes."""
+    """A JSON object; `reading` holds what `SourceSettings` of `tracker.platforms.profile` describes, `reports` what
+    `ReportSettings` of `tracker.domain.old_reports` does."""
     found = mapping(value)
     if "reading" in found:
         try:
@@ -240,6 +241,11 @@ def host_settings(value: Any) -> dict[str, Any]:
         except msgspec.ValidationError as exc:
             known = ", ".join(SourceSettings.__struct_fields__)
             raise ValueError(f"has a reading that cannot be used: {exc}; its fields are {known}") from None
+    if old_reports.SETTINGS in found:
+        try:
+            found = found | {old_reports.SETTINGS: old_reports.checked(found[old_reports.SETTINGS])}
+        except ValueError as exc:
+            raise ValueError(f"has a part reports {exc}") from None
     return found
 
 

@@ -10,7 +10,7 @@ from tracker.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def _profiles(settings: Settings) -> Shelf:
+def profiles(settings: Settings) -> Shelf:
     """The platform profiles of this installation. A broken one is a warning, the others go on."""
     shelf = Shelf(Path(settings.platforms_dir) if settings.platforms_dir else None)
     for problem in shelf.problems:
@@ -20,4 +20,4 @@ def _profiles(settings: Settings) -> Shelf:
 
 def route_table(settings: Settings) -> RouteTable:
     """The table of this host, with the platform profiles by which it reads old URLs."""
-    return RouteTable(settings.directory.routes, fallback=settings.fallback_url or None, platforms=_profiles(settings))
+    return RouteTable(settings.directory.routes, fallback=settings.fallback_url or None, platforms=profiles(settings))

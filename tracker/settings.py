@@ -131,7 +131,9 @@ class Settings(BaseSettings):
     click_retention_days: NonNegativeInt = Field(
         0, description="Days of `clicks` that are kept; older partitions are dropped. 0: kept for ever"
     )
-    outbound_allow: Networks = Field((), description="Reserved: private networks that partner postbacks, tee and look-ups may reach")
+    outbound_allow: Networks = Field(
+        (), description="Networks that are not on the internet and that the tee and look-ups may reach all the same"
+    )
     platforms_dir: str = Field("", description="Folder of further platform profiles; one of the same name replaces ours")
     payout_two_person: bool = Field(False, description="Every payout run must be approved by somebody else than who made it")
     payout_debtor_name: str = Field("", description="Who pays partners, in SEPA files")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tracker.domain.intervals import SeqSet
+from tracker.domain.old_reports import OldReport
 from tracker.domain.postback import Postback
 from tracker.errors import CorruptData, UnknownVersion
 
@@ -66,9 +67,10 @@ class Record(msgspec.Struct, array_like=True, gc=False):
 
 
 class Receipt(msgspec.Struct, array_like=True, gc=False):
-    """One report of a store that was taken while PostgreSQL was away: read and checked then, decided on when it is back."""
+    """One report of a store, kept until PostgreSQL has it: one that was read and checked (`postback`), or one of an old host (`old`)."""
 
-    postback: Postback
+    postback: Postback | None
+    old: OldReport | None = None
 
 
 R = TypeVar("R", Record, Receipt)

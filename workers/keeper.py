@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from tracker.adapters import partitions
 from tracker.adapters.postgres_made_links import MADE_MAX, make_links
+from tracker.adapters.postgres_old_reports_sql import FORGET_REPORTS
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_session import PostgresSession
+from tracker.adapters.postgres_tee import forget
 from workers.loop import Backoff, every
 from workers.metrics import StorageMetrics
 
@@ -45,6 +47,8 @@ class Keeper:
                     log.info("keeper.days_dropped", extra={"partitions": dropped})
                     await partitions.ensure(connection, today)  # the low edge moves up to the first day that is left
             await connection.execute(FORGET_ROUTE_CHANGES)
+            await connection.execute(FORGET_REPORTS)
+            await forget(connection)
             await self._watch(connection)
 
     async def _watch(self, connection: Connection) -> None:

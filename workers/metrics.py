@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tracker.adapters.postgres_clicks import CLICKED_AT
 from tracker.adapters.postgres_loads import Load, Stored
+from tracker.adapters.postgres_old_reports import Taken
 from tracker.domain.postback import Postback, Verdict
 from tracker.metrics import ConversionMetrics
 
@@ -67,11 +68,39 @@ class ClickMetrics:
         self._streams.gone(entries)
 
 
+class OldReportMetrics:
+    """What became of the reports of old hosts."""
+
+    def __init__(self, registry: CollectorRegistry, conversions: ConversionMetrics) -> None:
+        self._conversions = conversions
+        self._decided = Counter(
+            "turnout_old_reports_decided", "Reports of old hosts that were taken, by outcome", ["platform", "outcome"], registry=registry
+        )
+        self._impressions = Counter("turnout_impressions", "Impressions of old banners that were counted", registry=registry)
+        self.waiting = Gauge(
+            "turnout_old_reports_waiting", "Reports of old hosts of which nobody knows yet whose order they are", registry=registry
+        )
+
+    def stored(self, stored: Stored) -> None:
+        """Count what one transaction took; its verdicts are counted with all others."""
+        self._impressions.inc(stored.impressions)
+        for (platform, outcome), count in stored.reports.items():
+            self._decided.labels(platform, outcome).inc(count)
+
+    def taken(self, taken: Taken) -> None:
+        """Count a report that waits no longer."""
+        self._decided.labels(taken.platform, taken.outcome).inc()
+        if taken.postback is not None and taken.verdict is not None:
+            self._conversions.decided(taken.postback, taken.verdict)
+
+
 class ReceiptMetrics:
     """What the conversion writer counts, after each commit."""
 
-    def __init__(self, registry: CollectorRegistry, streams: StreamMetrics, conversions: ConversionMetrics) -> None:
-        self._streams, self._conversions = streams, conversions
+    def __init__(
+        self, registry: CollectorRegistry, streams: StreamMetrics, conversions: ConversionMetrics, old_reports: OldReportMetrics
+    ) -> None:
+        self._streams, self._conversions, self._old_reports = streams, conversions, old_reports
         self._replayed = Counter(
             "turnout_postbacks_replayed", "Postbacks from the journal that were decided, by outcome", ["outcome"], registry=registry
         )
@@ -79,6 +108,7 @@ class ReceiptMetrics:
     def stored(self, stored: Stored, _load: Load, _took_s: float) -> None:
         """Count one committed transaction."""
         self._streams.buried(stored)
+        self._old_reports.stored(stored)
         for postback, verdict in stored.verdicts:
             self._replayed.labels(verdict.outcome).inc()
             self._conversions.decided(postback, verdict)
@@ -131,3 +161,34 @@ class SweeperMetrics:
         """Count a postback that waits no longer."""
         self._settled.labels(verdict.outcome).inc()
         self._conversions.decided(postback, verdict)
+
+
+class TeeMetrics:
+    """What became of reports that are passed on to the old platform."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._deliveries = Counter(
+            "turnout_tee_deliveries", "Reports passed on to the old platform, each try by its outcome", ["outcome"], registry=registry
+        )
+        self._differences = Counter("turnout_tee_differences", "Reports that only we or only the old platform accepted", registry=registry)
+        self._waiting = Gauge("turnout_tee_waiting", "Reports that are still to be passed on", registry=registry)
+        self._oldest_s = Gauge("turnout_tee_oldest_age_seconds", "Age of the oldest of them", registry=registry)
+
+    def delivered(self, *, agrees: bool) -> None:
+        """Count one that the old platform answered."""
+        self._deliveries.labels("delivered").inc()
+        if not agrees:
+            self._differences.inc()
+
+    def retried(self) -> None:
+        """Count a try in vain, after which there is another."""
+        self._deliveries.labels("retried").inc()
+
+    def given_up(self) -> None:
+        """Count one that is not tried any more."""
+        self._deliveries.labels("given_up").inc()
+
+    def backlog(self, waiting: int, oldest_s: float) -> None:
+        """Note what waits."""
+        self._waiting.set(waiting)
+        self._oldest_s.set(oldest_s)

@@ -24,7 +24,7 @@ class ReceiptLoader:
         load = Load(letters=list(letters), deltas=deltas)
         for batch in batches:
             load.rows += [Row(receipt, batch.entry.boot, batch.seq) for receipt in records_of(batch, Receipt, load, KIND)]
-        load.rows.sort(key=lambda row: row.receipt.postback.order)
+        load.rows.sort(key=lambda row: row.order)
         return load
 
     async def close(self) -> None:

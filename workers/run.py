@@ -26,7 +26,18 @@ from workers.covered_publisher import CoveredPublisher
 from workers.keeper import Keeper, LinkMaker
 from workers.keeper_money import HoldKeeper, MonthCloser
 from workers.keeper_months import MonthKeeper
-from workers.metrics import BookMetrics, ClickMetrics, HoldMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
+from workers.keeper_old_clicks import OldClickKeeper, OldClickMetrics
+from workers.metrics import (
+    BookMetrics,
+    ClickMetrics,
+    HoldMetrics,
+    OldReportMetrics,
+    ReceiptMetrics,
+    StorageMetrics,
+    StreamMetrics,
+    SweeperMetrics,
+    TeeMetrics,
+)
 from workers.metrics_server import MetricsServer
 from workers.slots import held_slot
 from workers.stream_writer import CLICKS, CONVERSIONS, StreamWriter
@@ -152,29 +163,37 @@ async def _keeper(parts: Parts) -> None:
     keeper = Keeper(settings.dsn, settings.click_retention_days, StorageMetrics(parts.registry))
     async with database(settings.dsn, name="keeper", size=2) as connections:
         holds, closer = HoldKeeper(connections, HoldMetrics(parts.registry)), MonthCloser(connections)
-        jobs = (keeper, LinkMaker(settings.dsn), holds, closer, MonthKeeper(connections))
+        old = OldClickKeeper(connections, OldClickMetrics(parts.registry))
+        jobs = (keeper, LinkMaker(settings.dsn), holds, closer, MonthKeeper(connections), old)
         await _together([job.run(parts.stop) for job in jobs])
 
 
 async def _conversions(parts: Parts) -> None:
-    """The conversion writers of all shards, with their trimmers, the publisher of what is covered, and the sweeper of parked postbacks."""
+    """The conversion writers of all shards, with their trimmers, the publisher of what is covered, and the sweepers of what waits."""
+    from tracker.adapters.postgres_old_reports import OldReports
     from tracker.adapters.postgres_pool import database
     from tracker.adapters.postgres_receipts import ReceiptSink
-    from workers.parked_sweeper import sweep
+    from tracker.route_table import profiles
+    from workers import old_report_sweeper, parked_sweeper
     from workers.receipt_loading import ReceiptLoader
 
     settings, written = parts.settings, asyncio.Event()
-    dsn, url = settings.dsn, settings.stream_url
-    conversions = ConversionMetrics(parts.registry)
-    metrics = ReceiptMetrics(parts.registry, parts.streams, conversions)
+    dsn, url, shards = settings.dsn, settings.stream_url, settings.stream_shards
+    conversions, reports = ConversionMetrics(parts.registry), OldReports(profiles(settings))
+    old_reports = OldReportMetrics(parts.registry, conversions)
+    metrics = ReceiptMetrics(parts.registry, parts.streams, conversions, old_reports)
     with held_slot(settings.directory.writers) as slot:
         writers: Jobs = []
-        for shard in range(settings.stream_shards):
+        for shard in range(shards):
             stream = EntryStream(url, stream_key("conversions", shard), f"{settings.node_name}:{slot}")
-            writers.append(StreamWriter(CONVERSIONS, stream, ReceiptLoader(), ReceiptSink(dsn), BookBoard(url), metrics).run(parts.stop))
-        async with database(dsn, name="conversions", size=2) as connections:
-            sweeper = sweep(connections, parts.stop, SweeperMetrics(parts.registry, conversions))
-            await _write(parts, "conversions", writers, [CoveredPublisher(dsn, url).run(written), sweeper], written)
+            sink = ReceiptSink(dsn, old_reports=reports, slot=(slot * shards + shard) % SMALLINT_SLOTS)
+            writers.append(StreamWriter(CONVERSIONS, stream, ReceiptLoader(), sink, BookBoard(url), metrics).run(parts.stop))
+        async with database(dsn, name="conversions", size=3) as connections:
+            sweepers = [
+                parked_sweeper.sweep(connections, parts.stop, SweeperMetrics(parts.registry, conversions)),
+                old_report_sweeper.sweep(connections, reports, parts.stop, old_reports),
+            ]
+            await _write(parts, "conversions", writers, [CoveredPublisher(dsn, url).run(written), *sweepers], written)
 
 
 async def _routes(parts: Parts) -> None:
@@ -184,9 +203,27 @@ async def _routes(parts: Parts) -> None:
     await publish(settings.dsn, settings.directory.routes, parts.stop, fallback=settings.fallback_url or None)
 
 
+async def _postbacks(parts: Parts) -> None:
+    """What goes out: reports of old hosts, passed on to the old platform."""
+    from tracker.adapters.outbound import Outbound
+    from tracker.adapters.postgres_pool import database
+    from tracker.adapters.postgres_tee import TeeOutbox
+    from tracker.route_table import profiles
+    from workers.tee import TeeSender
+
+    settings = parts.settings
+    outbound = Outbound(settings.outbound_allow)
+    try:
+        async with database(settings.dsn, name="postbacks", size=4) as connections:
+            await TeeSender(TeeOutbox(connections), outbound, profiles(settings), TeeMetrics(parts.registry)).run(parts.stop)
+    finally:
+        await outbound.close()
+
+
 STARTERS: dict[str, Callable[[Parts], Coroutine[Any, Any, None]]] = {
     "clicks": _clicks,
     "conversions": _conversions,
     "routes": _routes,
     "keeper": _keeper,
+    "postbacks": _postbacks,
 }

@@ -30,7 +30,7 @@ def main(
     out: Annotated[Path, typer.Option(help="where the report goes")] = HERE.parent / "results",
     clicks_per_s: Annotated[float, typer.Option(min=1)] = 300.0,
     orders_per_s: Annotated[float, typer.Option(min=0)] = 8.0,
-    least: Annotated[int, typer.Option(help="fail when fewer faults really happened")] = 0,
+    least: Annotated[int, typer.Option(help="go on for up to twice the seconds, and fail, while fewer faults really happened")] = 0,
     tree: Annotated[Path, typer.Option(help="source tree of the Turnout under test")] = ROOT,
     pg_bin: Annotated[Path | None, typer.Option(envvar="TEST_PG_BIN", help="PostgreSQL's programs; default: the wheel's")] = None,
     redis_server: Annotated[Path | None, typer.Option(help="redis-server or valkey-server; default: the wheel's")] = None,
@@ -50,7 +50,7 @@ def main(
         console.print(str(exc))
         raise typer.Exit(2) from None
     programs = (pg_bin or postgres_programs(), redis_server or valkey_program())
-    plan = Plan(seconds, seed, wanted, tree.resolve(), *programs, clicks_per_s, orders_per_s, logs, up)
+    plan = Plan(seconds, seed, wanted, tree.resolve(), *programs, clicks_per_s, orders_per_s, logs, up, least)
     result = asyncio.run(_within(plan))
     if result.injected < least:
         result.failures.append(f"only {result.injected} faults really happened, {least} were asked for")

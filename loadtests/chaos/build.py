@@ -32,6 +32,7 @@ class Plan:
     orders_per_s: float = 8.0
     logs: Path | None = None
     is_up: bool = False
+    least: int = 0
 
 
 async def make_programme(tracker_port: int) -> str:

@@ -47,12 +47,16 @@ def schedule(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:
         yield from rng.sample(faults, len(faults))
 
 
-async def play_all(scene: Scene, faults: Sequence[Fault], seconds: float, say: Callable[[str], None]) -> list[Episode]:
-    """Play faults for so long; the last one is played to its end. `say` is told of each."""
+async def play_all(scene: Scene, faults: Sequence[Fault], seconds: float, say: Callable[[str], None], least: int = 0) -> list[Episode]:
+    """Play faults for so long, and on a slow machine up to twice as long, until `least` have happened. `say` is told of each.
+
+    The last one is played to its end.
+    """
     await asyncio.sleep(WARM_UP_S)
     end, episodes, skipped = time.monotonic() + seconds - WARM_UP_S, list[Episode](), set[str]()
     for fault in schedule(faults, scene.rng):
-        if time.monotonic() >= end or len(skipped) == len(faults):
+        allowed_s = 0 if sum(episode.has_happened for episode in episodes) >= least else seconds
+        if time.monotonic() >= end + allowed_s or len(skipped) == len(faults):
             break
         if fault.name in skipped:
             continue

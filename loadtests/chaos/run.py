@@ -58,7 +58,7 @@ async def _measure(plan: Plan, scene: Scene, say: Say) -> Result:
     watch, lateness = Watch(scene), Lateness()
     watching = [asyncio.create_task(watch.run()), asyncio.create_task(lateness.run())]
     started = time.monotonic()
-    episodes = await play_all(scene, plan.faults, plan.seconds, say)
+    episodes = await play_all(scene, plan.faults, plan.seconds, say, plan.least)
     await scene.load.stop_stores()
     await scene.load.stop_visitors()
     say("waiting until everything is stored and settled")

@@ -55,6 +55,7 @@ def deployment(request, tmp_path_factory):
         yield found
         return
     built = Installation(tmp_path_factory.mktemp("up") / "data")
+    give_cluster(built.directory)
     try:
         built.up()
         yield built.deployment()

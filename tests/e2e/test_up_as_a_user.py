@@ -51,7 +51,7 @@ def test_everything_killed_and_started_again_has_every_click_once(installation):
 
 def test_a_part_that_dies_comes_back_and_refuses_nobody_meanwhile(installation):
     installation.up()
-    for name in ("serve redirector", "serve tracker", "work clicks", "work routes", "work keeper", "work conversions"):
+    for name in ("serve redirector", "serve tracker", "work clicks", "work routes", "work keeper", "work conversions", "work postbacks"):
         (part,) = installation.parts(name)
         part.kill()
         wait_until_sync(lambda name=name, pid=part.pid: [p for p in installation.parts(name) if p.pid != pid], within_s=5, because=name)

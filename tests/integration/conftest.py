@@ -13,12 +13,13 @@ import httpx
 import pytest
 import redis
 
-from tests.cluster import give_cluster
+from tests.cluster import quick_servers
 from tests.integration.api_client import ADMIN_KEY, Api, Shop, open_shop
 from tests.integration.databases import Databases, database_url
 from tracker.adapters import schema
 from tracker.adapters.postgres_pool import database
 from tracker.api.app import create
+from tracker.local.postgres import DATABASE
 from tracker.local.servers import LocalServers
 from tracker.settings import Settings
 
@@ -55,13 +56,15 @@ def servers() -> Iterator[Servers]:
         local = None
         if not (dsn and redis_url):
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-test-"))
-            local = stack.enter_context(LocalServers(directory))
-            # Databases come and go with each test; nothing here has to survive a power cut (kill -9 is no power cut).
-            asyncio.run(_execute(local.dsn, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
+            local = stack.enter_context(quick_servers(Path(directory)))
         dsn, redis_url = dsn or local.dsn, redis_url or local.redis_url
         template = f"turnout_template_{os.getpid()}"
-        asyncio.run(_execute(dsn, f"CREATE DATABASE {template}"))
-        schema.upgrade(database_url(dsn, template))
+        if local is not None and dsn == local.dsn:
+            renamed = f"ALTER DATABASE {DATABASE} RENAME TO {template}"
+            asyncio.run(_execute(database_url(dsn, "postgres"), renamed, f"CREATE DATABASE {DATABASE}"))
+        else:
+            asyncio.run(_execute(dsn, f"CREATE DATABASE {template}"))
+            schema.upgrade(database_url(dsn, template))
         yield Servers(dsn, template, redis_url, local)
         asyncio.run(_execute(dsn, f"DROP DATABASE IF EXISTS {template} WITH (FORCE)"))
 
@@ -69,8 +72,7 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def own_servers(tmp_path: Path) -> Iterator[LocalServers]:
     """Servers of this test's own, with the schema, to be killed, frozen or set back."""
-    give_cluster(tmp_path / "servers")
-    with LocalServers(tmp_path / "servers") as local:
+    with quick_servers(tmp_path / "servers") as local:
         yield local
 
 

@@ -6,8 +6,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
@@ -15,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import redis
 
+from tests import launcher
 from tests.ports import free_port
 from tests.wait import wait_until_sync
 from tracker.adapters.audit import audit
@@ -65,8 +64,7 @@ class Pipeline:
             file_name = (key or name).replace(" ", "-") + ".sock"
             env["TURNOUT_INTERNAL_METRICS_SOCKET"] = str(self.directory.parent / file_name)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(ROOT)]))
-        command = [sys.executable, "-m", "tracker", *name.split()]
-        self.parts[key or name] = subprocess.Popen(command, env=env, stdout=self._log, stderr=self._log)
+        self.parts[key or name] = launcher.launch(["-m", "tracker", *name.split()], env=env, stdout=self._log, stderr=self._log)
         if name == "serve redirector":
             wait_until_sync(self.answers, because="the redirector answers")
 
@@ -161,8 +159,7 @@ class Pipeline:
     def turnout(self, *arguments, stdin=None):
         """Exit code, standard output and standard error of a command."""
         env = environment_without_settings() | self._settings | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tracker", *arguments]
-        done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=90, check=False)
+        done = launcher.run(["-m", "tracker", *arguments], env=env, input=stdin, timeout=90)
         return done.returncode, done.stdout, done.stderr
 
     def audit(self):

@@ -97,6 +97,11 @@ GET   /api/v1/payout-runs/{run}/statements/{partner} 401  401   401     200    2
 GET   /api/v1/payout-details/{partner}               401  401   401     403    200      200   403 403
 PUT   /api/v1/payout-details/{partner}               401  401   401     403    200      200   403 403
 DELETE /api/v1/payout-details/{partner}              401  401   401     403    204      204   403 403
+GET   /api/v1/old-reports                            401  401   401     200    200      200   403 403
+GET   /api/v1/old-reports/{postback_id}              401  401   401     200    200      200   403 403
+GET   /api/v1/tee                                    401  401   401     200    200      200   403 403
+GET   /api/v1/tee/{postback_id}                      401  401   401     200    200      200   403 403
+POST  /api/v1/tee/retry                              401  401   401     403    200      200   403 403
 GET   /api/v1/audit                                  401  401   401     200    200      200   403 403
 POST  /api/v1/explain                                401  401   401     200    200      200   403 403
 GET   /postback                                      200  200   200     200    200      200   200 200
@@ -119,13 +124,26 @@ OF_SHOP = ("Shop", "shop.example", "shoes", "adas", "ada", "TEN", "lead", "order
 OF_OTHER = ("Rival", "rival.example", "boots", "bobs", "bob", "FIVE", "signup", "purchase-")
 CHANGEABLE = """
     advertisers campaigns partners links aliases coupons goals tracking_hosts old_ids api_keys postback_tokens terms
-    conversions ledger_entries events exchange_rates payout_runs statements payout_details
+    conversions ledger_entries events exchange_rates payout_runs statements payout_details tee_deliveries
+    old_reports
 """
 EARNED = """
     INSERT INTO ledger_entries (effective_on, account, partner_id, advertiser_id, kind, status, amount_micros, currency, actor)
     SELECT '2020-01-01', 'partner', p.id, a.id, 'conversion', 'approved', 1000000, 'EUR', 'test' FROM partners p, advertisers a
     WHERE p.slug = 'ada' AND a.slug = 'shop'
 """
+PASSED_ON = """
+    INSERT INTO tee_deliveries (postback_id, received_at, kind, platform, source, host, forward_to, origin, target, method, our_status,
+        our_body)
+    VALUES (gen_random_uuid(), now(), 'postback', 'tune', 'tune', 'go.shop.example', 'https://old.example', 'https://old.example:443', '/x',
+        'GET', 200, '') RETURNING postback_id
+"""
+CAME = """
+    INSERT INTO old_reports (postback_id, received_at, kind, platform, source, host, method, target, state)
+    VALUES (gen_random_uuid(), now(), 'postback', 'tune', 'tune', 'go.shop.example', 'GET', '/aff_lsr?transaction_id=x', 'read')
+    RETURNING postback_id
+"""
+REPORTED = {"tee": PASSED_ON, "old-reports": CAME}
 STATE = " UNION ALL ".join(
     f"SELECT '{table}', md5(coalesce(string_agg(t::text, ';' ORDER BY t::text), '')) FROM {table} t" for table in CHANGEABLE.split()
 )
@@ -255,6 +273,7 @@ def creation(noun: str, role: str) -> dict[str, object]:
         "keys": {"role": "viewer", "name": role},
         "explain": {"url": "https://go.shop.example/x"},
         "orphans": {"days": 1},
+        "tee": {"reason": role},
         "conversions": {"txid": f"of-{role}"},
         "terms": {"campaign": "shoes", "partner": "ada", "payout": "11%"},
         "rates": {"source": role, "rates": [{"day": "2026-11-20", "currency": "USD", "rate": "1.0905"}]},
@@ -279,11 +298,7 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         return await (request_of_secrets if noun == "advertisers" else request_of_payouts)(world, method, path)
     if path.rpartition("/")[2] in ("map", "bulk", "recompute"):
         return method, path.format(slug="shoes"), await work_of(world, path, role)
-    values = {"click_id": click_text(world.click), "action": "approve"}
-    if "{conversion_id}" in path:
-        values["conversion_id"] = await world.pending()
-    if "{number}" in path:
-        values["number"] = str((await world.made("/api/v1/keys", {"role": "viewer", "name": "to be revoked"}))["id"])
+    values = await made_for(world, noun, path)
     if noun in ("aliases", "old-ids"):
         values["key"] = str((await world.ask("admin", "GET", f"/api/v1/{noun}")).json()["items"][1 if noun == "aliases" else -1]["id"])
     path = path.format(**{"key": ONE.get(noun)} | values) if "{" in path else path
@@ -291,6 +306,21 @@ async def request_of(world: World, operation: str, role: str) -> tuple[str, str,
         return method, path, None if "/revoke" in path else creation(noun, role)
     body = CHANGE.get(noun, {"name": f"named by {role}"}) if method == "PATCH" else None
     return method, path + ("?group_by=advertiser,campaign,link,partner" if noun == "reports" else ""), body
+
+
+async def made_for(world: World, noun: str, path: str) -> dict[str, str]:
+    """What stands for the names in a path, made for this one request where it is used up."""
+    values = {"click_id": click_text(world.click), "action": "approve", "postback_id": await reported(world, noun)}
+    if "{conversion_id}" in path:
+        values["conversion_id"] = await world.pending()
+    if "{number}" in path:
+        values["number"] = str((await world.made("/api/v1/keys", {"role": "viewer", "name": "to be revoked"}))["id"])
+    return values
+
+
+async def reported(world: World, noun: str) -> str:
+    """The id of a new report of an old host, where the operation is about one."""
+    return str(await world.shop.value(REPORTED[noun])) if noun in REPORTED else ""
 
 
 async def work_of(world: World, path: str, role: str) -> object:

@@ -5,8 +5,6 @@ Always the same requests in the same order: the examples of the document, then C
 
 import asyncio
 import socket
-import subprocess
-import sys
 
 import asyncpg
 import pytest
@@ -24,8 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests import launcher
 from tests.integration.api_client import ADMIN_KEY
 from tests.integration.pipeline import PROGRAMME, ROOT, environment_without_settings
+from tests.thorough import examples
 from tests.wait import wait_until_sync
 from tracker.api.app import create
 from tracker.api.document import CHANGES, EXAMPLES
@@ -34,7 +34,7 @@ from tracker.settings import Settings
 
 pytestmark = pytest.mark.integration
 
-CASES = 8  # of each kind: with some fifty operations, about 800 requests and 15 seconds
+CASES = examples(4, 8)  # of each kind: with some eighty operations, about 700 requests
 SEED = 20260131
 FAIL_MAX = 10  # told at once
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -64,9 +64,9 @@ def tracker(dsn, tmp_path):
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     given_settings = {"TURNOUT_DATABASE_URL": dsn, "TURNOUT_DATA_DIR": str(tmp_path / "data"), "TURNOUT_ADMIN_KEY": ADMIN_KEY}
     environment = environment_without_settings() | given_settings | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tracker", "serve", "tracker", "--fd", str(listener.fileno())]
+    words = ["-m", "tracker", "serve", "tracker", "--fd", str(listener.fileno())]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], stderr=log)
+        process = launcher.launch(words, env=environment, pass_fds=[listener.fileno()], stderr=log)
     try:
         wait_until_sync(lambda: requests.get(f"{address}/readyz", timeout=20).status_code == 200)
         yield address

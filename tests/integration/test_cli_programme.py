@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests import launcher
+
 pytestmark = pytest.mark.integration
 
 
@@ -22,16 +24,7 @@ class Turnout:
         self.directory = directory
 
     def run(self, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tracker", *arguments],
-            env=self.environment | environment,
-            cwd=self.directory,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return launcher.run(["-m", "tracker", *arguments], env=self.environment | environment, cwd=self.directory, input=stdin, timeout=60)
 
     def json(self, *arguments: str) -> Any:
         done = self.run(*arguments, "--json")

@@ -3,13 +3,12 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import redis
 
+from tests import launcher
 from tests.integration.click_source import KEY, Node, assert_rollups_are_exact, books, drain, one, writer
 from tracker.wire import GROUP
 
@@ -24,7 +23,7 @@ asyncio.run(drain(sys.argv[1], sys.argv[2]))
 
 def run_writer(dsn: str, redis_url: str, crash_at: str = "") -> int:
     environment = os.environ | {"TURNOUT_INTERNAL_CRASH_AT": crash_at, "PYTHONPATH": "."}
-    return subprocess.run([sys.executable, "-c", PROGRAM, dsn, redis_url], env=environment, timeout=60, check=False).returncode
+    return launcher.run(["-c", PROGRAM, dsn, redis_url], env=environment, timeout=60, stdout=None, stderr=None).returncode
 
 
 @pytest.mark.parametrize("point", POINTS)

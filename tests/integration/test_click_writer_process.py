@@ -4,12 +4,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests import launcher
 from tests.integration.click_source import Node, one
 
 pytestmark = pytest.mark.integration
@@ -37,7 +37,7 @@ def start(tmp_path: Path, dsn: str, redis_url: str, *names: str) -> tuple[subpro
         "PYTHONPATH": ".", "TURNOUT_DATABASE_URL": dsn, "TURNOUT_REDIS_URL": redis_url, "TURNOUT_DATA_DIR": str(tmp_path / "data"),
         "TURNOUT_INTERNAL_METRICS_SOCKET": str(path),
     }  # fmt: skip
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *names], env=environment), path
+    return launcher.launch(["-c", PROGRAM, *names], env=environment), path
 
 
 def test_clicks_and_keeper_run_in_one_process_and_end_when_told(dsn, redis_url, tmp_path):

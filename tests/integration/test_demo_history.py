@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 import orjson
 import pytest
 
+from tests import launcher
 from tests.integration.pipeline import ROOT, Pipeline, environment_without_settings
 from tests.ports import free_port
 from tests.wait import wait_until_sync
@@ -99,9 +100,7 @@ class Demo(Pipeline):
     def send(self, **environment):
         """Exit code of a process that sends what is missing."""
         env = environment_without_settings() | self._settings | environment | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, "-c", SEND], env=env, stdout=self._log, stderr=self._log, timeout=150, check=False
-        ).returncode
+        return launcher.run(["-c", SEND], env=env, stdout=self._log, stderr=self._log, timeout=150).returncode
 
     def state(self):
         (row,) = self.query("SELECT value FROM installation WHERE key = 'demo_history'")

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import launcher
 from tests.integration.api_client import ADMIN_KEY, Api, Shop, click_text, open_shop
 from tests.integration.pipeline import ROOT, environment_without_settings
 from tests.integration.visitors import NODE, browse, needs_node, publish_installation
@@ -92,10 +93,10 @@ async def desk(dsn: str, tmp_path: Path) -> AsyncIterator[Desk]:
     listener.set_inheritable(True)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     given = {"TURNOUT_DATABASE_URL": dsn, "TURNOUT_DATA_DIR": str(tmp_path), "TURNOUT_ADMIN_KEY": ADMIN_KEY, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tracker", "serve", "tracker", "--fd", str(listener.fileno())]
+    words = ["-m", "tracker", "serve", "tracker", "--fd", str(listener.fileno())]
     with (tmp_path / "log").open("wb") as log:
         environment = environment_without_settings() | given
-        process = subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], stderr=log)
+        process = launcher.launch(words, env=environment, pass_fds=[listener.fileno()], stderr=log)
     try:
         async with httpx.AsyncClient(base_url=address, timeout=20) as client, database(dsn, name="test") as opened:
             api = Api(client)

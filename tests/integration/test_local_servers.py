@@ -14,6 +14,7 @@ import psutil
 import pytest
 import redis
 
+from tests.cluster import give_cluster
 from tracker.data_dir import DataDir
 from tracker.errors import BadConfiguration
 from tracker.local import postgres as postgres_module
@@ -32,6 +33,7 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become anot
 
 @pytest.fixture
 def servers(tmp_path):
+    give_cluster(tmp_path / "turnout")
     with LocalServers(tmp_path / "turnout") as running:
         yield running
 

@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from tests.integration.api_client import Shop, click_text
 from tests.integration.desk import AT, report_id
+from tests.thorough import examples
 from tracker.adapters.postgres_conversions import receive
 from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.adapters.postgres_pool import Database
@@ -205,5 +206,7 @@ def world(dsn: str) -> Iterator[World]:
 
 def test_the_ledger_is_what_shares_and_amounts_say_after_each_step(world: World) -> None:
     Money.world = world
-    limits = settings(max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    limits = settings(
+        max_examples=examples(15, 30), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    )
     run_state_machine_as_test(Money, settings=limits)

@@ -55,7 +55,7 @@ class Host:
     dsn: str
     redis_url: str
 
-    async def visit(self, *targets: str, name: str = "go.old.example") -> list[bytes]:
+    async def visit(self, *targets: str, name: str = "go.old.example", named="") -> list[bytes]:
         """Visits of so many people; their click ids. All are stored when it returns."""
         handler = Handler(self.table, CountryLookup(), FloodLimiter(0), ip_mode="truncate", trusted=[])
         self.table.refresh()
@@ -64,6 +64,8 @@ class Host:
             request = Request(b"GET", target.encode(), f"198.51.{number % 250}.7")
             request.read_headers([(b"host", name.encode()), (b"user-agent", CHROME)])
             answers.append(handler.handle(request))
+            if named:
+                answers[-1].record.destination, answers[-1].record.extra = named.encode(), {"looked_up": b"1"}
         node = Node(self.redis_url)
         node.put([answer.record for answer in answers])
         node.ship(1, 1)
@@ -106,6 +108,14 @@ async def host(api, shop, dsn, redis_url, tmp_path):
     stop.set()
     await publisher
     table.close()
+
+
+async def test_what_the_old_platform_said_of_orphans_is_proposed_with_the_one_campaign_that_leads_there(host):
+    await host.visit(*["/aff_c?offer_id=7&aff_id=42"] * 2, named="https://shop.example/boots?transaction_id=mine&x=1")
+    await host.visit("/aff_c?offer_id=8&aff_id=42", named="https://elsewhere.example/")
+    await host.visit("/aff_c?offer_id=6&aff_id=42")
+    told = {heap["offer"]: (heap["proposed_destination"], heap["proposed_campaign"]) for heap in await host.heaps()}
+    assert told == {"7": ("https://shop.example/boots?x=1", "boots"), "8": ("https://elsewhere.example/", None), "6": (None, None)}
 
 
 async def test_mapping_an_offer_attributes_its_clicks_corrects_the_rollups_and_pays_the_order_that_waited(host):

@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
+from tests import launcher
 from tests.integration.payout_books import IBANS, RUNS, amounts, assert_all_adds_up, does, earns, paid_to, partner, runs
 
 pytestmark = pytest.mark.integration
@@ -27,8 +27,8 @@ def killed(dsn, tmp_path):
     environment |= {"TURNOUT_DATABASE_URL": dsn, "TURNOUT_DATA_DIR": str(tmp_path / "data")}
 
     def start(point, arguments):
-        command = [sys.executable, "-m", "tracker", "payouts", *arguments]
-        return subprocess.Popen(command, env=environment | {"TURNOUT_INTERNAL_CRASH_AT": f"payouts.{point}"}, stdout=subprocess.DEVNULL)
+        words = ["-m", "tracker", "payouts", *arguments]
+        return launcher.launch(words, env=environment | {"TURNOUT_INTERNAL_CRASH_AT": f"payouts.{point}"}, stdout=subprocess.DEVNULL)
 
     async def run(points, *arguments):
         processes = [start(point, arguments) for point in points]

@@ -93,6 +93,7 @@ async def test_what_is_said_of_healthy_books(ledger):
     assert await ledger() == {
         "received": 3, "effective": 2, "repeated": 0, "conflicting": 0, "rejected": 0, "parked": 1, "in_flight": 0, "unexplained": 0,
         "state": "balanced", "problems": [],
+        "old_reports": {"read": 0, "waiting": 0, "refused": 0, "ignored": 0, "impressions": 0},
     }  # fmt: skip
 
 

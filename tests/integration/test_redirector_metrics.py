@@ -5,13 +5,12 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests import launcher
 from tests.integration.pipeline import BROWSER, environment_without_settings
 from tests.wait import wait_until_sync
 
@@ -32,10 +31,10 @@ class Host:
     def start(self, name, **environment):
         fd = self.listener.fileno()
         settings = {"TURNOUT_DATA_DIR": str(self.directory), "TURNOUT_REDIS_URL": "unix:///nowhere", "TURNOUT_FLOOD_LIMIT": "0"}
-        command = [sys.executable, "-m", "tracker", "serve", "redirector", "--fd", str(fd)]
+        words = ["-m", "tracker", "serve", "redirector", "--fd", str(fd)]
         env = environment_without_settings() | settings | {"PYTHONPATH": str(ROOT)} | environment
         with (self.directory.parent / "redirector.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(command, env=env, pass_fds=[fd], stderr=log)
+            self.processes[name] = launcher.launch(words, env=env, pass_fds=[fd], stderr=log)
         self.only(name, lambda: wait_until_sync(lambda: self.get("/-/healthz") == (200, "ok\n")))
 
     def only(self, name, do):

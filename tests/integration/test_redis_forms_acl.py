@@ -28,7 +28,7 @@ ROLES = {"serve redirector": "redirector", "serve tracker": "tracker", "work cli
 FOR_OTHER_FORMS = {"role", "cluster|slots"}
 REFUSED = {
     "redirector": (
-        ("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "GET", "*"), ("XADD", "turnout:conversions:{0}", "*", "v", "1"), ("GET", "turnout:boot:1"),
+        ("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "GET", "*"), ("XRANGE", "turnout:conversions:{0}", "-", "+"), ("GET", "turnout:boot:1"),
         ("XRANGE", "turnout:clicks:{0}", "-", "+"), ("XTRIM", "turnout:clicks:{0}", "MAXLEN", 0), ("DEL", "turnout:clicks:{0}"),
         ("SET", "turnout:covered:1", "x"), ("XADD", "other", "*", "v", "1"), ("ACL", "LIST"),
     ),

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.api_client import ADMIN_KEY, Api, Shop
 from tests.integration.conftest import Servers
-from tests.integration.test_reports_property import SALE, Fact, click_row, id_of, sale_row
+from tests.integration.test_reports_property import SALE, SHOWN, Fact, click_row, id_of, sale_row
 from tracker.adapters import partitions, postgres_reports
 from tracker.adapters import postgres_reports_sql as sql
 from tracker.adapters.postgres_clicks import COLUMNS, ClickSink
@@ -410,3 +410,29 @@ async def test_a_frozen_postgresql_ends_a_report_in_its_time(reports: Reports, s
         servers.local.postgres.resume()
     assert (await postgres_reports.report(opened, asked))["totals"]["clicks"] == 0
     await opened.close()
+
+
+async def test_impressions_stand_beside_the_clicks_of_their_group(reports: Reports) -> None:
+    await reports.put([click(), click(), click(counted=False)], [sale("10"), sale("900", currency="JPY")])
+    for number, (at, ids, shown) in enumerate([(NOON, (1, 1, 1), 6), (NOON, (1, 1, 0), 2), (NOON, (0, 0, 0), 5), (NOON, (7, 0, 0), 0)]):
+        await reports.shop.execute(SHOWN, at, number, *ids, shown)
+    rows = {row.pop("partner"): row for row in await reports.rows("group_by=partner&metrics=impressions,clicks,ctr")}
+    assert rows == {
+        "ada": {"impressions": 8, "clicks": 2, "ctr": "0.250000"},
+        None: {"impressions": 5, "clicks": 0, "ctr": "0.000000"},
+    }
+    by_link = {(row["day"], row["link"]): row["impressions"] for row in await reports.rows("group_by=day,link&metrics=impressions")}
+    assert by_link == {(str(DAY), "adas"): 6, (str(DAY), None): 7}
+    split = (await reports.get("group_by=advertiser&filter[partner]=ada&metrics=impressions,ctr,revenue")).json()
+    assert [(row["impressions"], row["ctr"], row["currency"]) for row in split["rows"]] == [(8, "0.250000", "EUR"), (0, "0.250000", "JPY")]
+    assert split["totals"] == {"impressions": 8, "ctr": "0.250000"}
+    assert (await reports.get("metrics=impressions&from=2026-01-01&to=2026-01-01")).json()["totals"] == {"impressions": 0}
+
+
+@pytest.mark.parametrize(
+    "query", ["group_by=country&metrics=impressions", "metrics=clicks,ctr&filter[sub1]=a", "group_by=verdict&metrics=ctr"]
+)
+async def test_impressions_are_not_counted_by_what_only_clicks_have(reports: Reports, query: str) -> None:
+    answer = await reports.get(query)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_metrics")
+    assert "impressions and ctr are counted by partner, campaign, link" in answer.text

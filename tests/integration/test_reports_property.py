@@ -1,6 +1,6 @@
 """Any report over any clicks and conversions equals what plain Python counts in the raw rows; rollups as the click writer makes them.
 
-Each of the three sources of clicks gets its own questions, 60 of them, each on its own rows.
+Each of the three sources of clicks gets its own questions, each on its own rows.
 """
 
 import asyncio
@@ -16,16 +16,17 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from tests.thorough import examples
 from tracker.adapters import postgres_reports
 from tracker.adapters.postgres_clicks import COLUMNS, ClickSink
 from tracker.adapters.postgres_loads import Load
 from tracker.adapters.postgres_pool import Database
-from tracker.adapters.postgres_reports_question import COPIED, JUDGED, METRICS, Source
+from tracker.adapters.postgres_reports_question import COPIED, JUDGED, METRICS, OF_IMPRESSIONS, Source
 from tracker.api.report_questions import read_question
 from tracker.domain import click_id, money
 
 pytestmark = pytest.mark.integration
-EXAMPLES = 60
+EXAMPLES = examples(30, 60)
 PROGRAMME = """
     INSERT INTO advertisers (slug, currency) VALUES ('shop', 'EUR'), ('store', 'USD');
     INSERT INTO campaigns (slug, advertiser_id, destination_url) VALUES ('shoes', 1, 'https://a/'), ('hats', 2, 'https://b/');
@@ -53,6 +54,7 @@ GROUPS = {
     Source.BUCKETS: ["partner", "campaign", "link", "advertiser", "day", "hour"],
     Source.CLICKS: ["partner", "campaign", "link", "advertiser", "day", "hour", "country", "device", "sub1", "sub10", "outcome", "verdict"],
 }
+METRICS_OF = {source: [name for name in METRICS if source is not Source.CLICKS or name not in OF_IMPRESSIONS] for source in Source}
 VALUES = {
     "partner": ["ada", "bob", "nobody", ""],
     "campaign": ["shoes", "hats", ""],
@@ -104,6 +106,10 @@ def clicks_of(day):
     return st.lists(happenings(day, counted=st.booleans(), is_unique=st.sampled_from([True, False, None])), min_size=6, max_size=20)
 
 
+def impressions_of(day):
+    return st.lists(happenings(day, shown=st.integers(1, 9)), max_size=10)
+
+
 def conversions_of(day):
     more = {
         "status": st.sampled_from(["approved", "pending", "approved", "pending", "reversed", "rejected", "orphan"]),
@@ -133,7 +139,7 @@ def questions(draw, source, zone, day):
     if only_here and is_elsewhere and not {*group_by, *filters} & set(only_here):
         group_by[-1:] = [draw(st.sampled_from(only_here))]
     asked = {"from": first, "to": first + timedelta(days=draw(st.integers(0, 2))), "tz": zone, "group_by": ",".join(group_by)}
-    asked["metrics"] = ",".join(draw(st.lists(st.sampled_from(METRICS), unique=True)))
+    asked["metrics"] = ",".join(draw(st.lists(st.sampled_from(METRICS_OF[source]), unique=True)))
     for name in filters:
         wanted = draw(st.lists(known(name), min_size=1, max_size=3))
         asked[f"filter[{name}]"] = ",".join(value.replace(",", "\\,") for value in wanted)
@@ -145,17 +151,19 @@ def questions(draw, source, zone, day):
 class Truth:
     """The same question, answered from the raw rows by counting."""
 
-    def __init__(self, question, clicks, conversions):
+    def __init__(self, question, clicks, conversions, impressions=()):
         self.question = question
         self.click_of = dict(enumerate(clicks))
         self.metrics = question.metrics
-        needs_clicks = {"clicks", "all_clicks", "unique_clicks", "cr", "epc"} & set(self.metrics)
+        needs_clicks = {"clicks", "all_clicks", "unique_clicks", "cr", "ctr", "epc"} & set(self.metrics)
         needs_money = {"conversions", "revenue", "payout", "cr", "epc", "aov"} & set(self.metrics)
         self.clicks = [click for click in clicks if self.is_asked(click)] if needs_clicks else []
         self.sales = (
             [sale for sale in conversions if sale.more["status"] in ("approved", "pending") and self.is_asked(sale)] if needs_money else []
         )
-        self.always = [()] if needs_clicks and not question.group_by else []
+        needs_shown = {"impressions", "ctr"} & set(self.metrics)
+        self.shown = [shown for shown in impressions if self.is_asked(shown)] if needs_shown else []
+        self.always = [()] if (needs_clicks or needs_shown) and not question.group_by else []
 
     def label(self, row, name):
         local = row.at.astimezone(self.question.zone)
@@ -184,23 +192,28 @@ class Truth:
         return sale.more["currency"] if has_money[0] else "", sale.more["payout_currency"] if has_money[1] else ""
 
     def rows(self):
-        keys = {*map(self.key, (*self.clicks, *self.sales)), *self.always}
+        keys = {*map(self.key, (*self.clicks, *self.sales, *self.shown)), *self.always}
         for key in sorted(keys, key=lambda key: [(value is None, value or "") for value in key]):
             clicks = [click for click in self.clicks if self.key(click) == key]
+            shown = [one for one in self.shown if self.key(one) == key]
             sales = defaultdict(list)
             for sale in self.sales:
                 if self.key(sale) == key:
                     sales[self.pair(sale)].append(sale)
             for number, pair in enumerate(sorted(sales) or [("", "")]):
-                yield dict(zip(self.question.group_by, key, strict=True)) | self.told(clicks, sales[pair], pair, is_first=number == 0)
+                yield dict(zip(self.question.group_by, key, strict=True)) | self.told(
+                    clicks, shown, sales[pair], pair, is_first=number == 0
+                )
 
-    def told(self, clicks, sales, pair, *, is_first=True):
+    def told(self, clicks, shown, sales, pair, *, is_first=True):
         counted = sum(click.more["counted"] for click in clicks)
         revenue, payout = (sum(sale.more[name] for sale in sales) for name in ("amount", "payout"))
         unique = sum(click.more["counted"] and click.more["is_unique"] is True for click in clicks)
-        counts = {"clicks": counted, "all_clicks": len(clicks), "unique_clicks": unique}
+        impressions = sum(one.more["shown"] for one in shown)
+        counts = {"clicks": counted, "all_clicks": len(clicks), "unique_clicks": unique, "impressions": impressions}
         found = {name: count if is_first else 0 for name, count in counts.items()} | {"conversions": len(sales)}
         found |= {"revenue": amount(revenue, pair[0]), "payout": amount(payout, pair[1]), "cr": ratio(len(sales), counted)}
+        found |= {"ctr": ratio(counted, impressions)}
         found |= {"epc": amount(Fraction(payout, counted), pair[1]) if counted else None}
         found |= {"aov": amount(Fraction(revenue, len(sales)), pair[0]) if sales else None}
         found = {name: found[name] for name in self.metrics}
@@ -210,13 +223,15 @@ class Truth:
     def totals(self):
         pairs = sorted({self.pair(sale) for sale in self.sales})
         if len(pairs) <= 1:
-            return {"totals": self.told(self.clicks, self.sales, pairs[0] if pairs else ("", ""))}
+            return {"totals": self.told(self.clicks, self.shown, self.sales, pairs[0] if pairs else ("", ""))}
         money_names = {"revenue", "payout", "epc", "aov", "currency", "payout_currency"}
-        whole = self.told(self.clicks, self.sales, ("", ""))
-        each = [self.told(self.clicks, [sale for sale in self.sales if self.pair(sale) == pair], pair) for pair in pairs]
+        whole = self.told(self.clicks, self.shown, self.sales, ("", ""))
+        each = [self.told(self.clicks, self.shown, [sale for sale in self.sales if self.pair(sale) == pair], pair) for pair in pairs]
         return {
             "totals": {name: value for name, value in whole.items() if name not in money_names},
-            "totals_by_currency": [{name: value for name, value in told.items() if not name.endswith("clicks")} for told in each],
+            "totals_by_currency": [
+                {name: value for name, value in told.items() if not name.endswith("clicks") and name not in OF_IMPRESSIONS} for told in each
+            ],
         }
 
 
@@ -242,6 +257,11 @@ def id_of(number, click):
     return UUID(bytes=click_id.compose(int(click.at.timestamp() * 1000), number.to_bytes(10, "big")))
 
 
+SHOWN = """
+    INSERT INTO impression_stats AS s (bucket, slot, campaign, partner, link, impressions)
+    VALUES (date_bin('15 minutes', $1::timestamptz, 'epoch'), $2, $3, $4, $5, $6)
+    ON CONFLICT (bucket, campaign, partner, link, slot) DO UPDATE SET impressions = s.impressions + excluded.impressions
+"""
 SALE = """
     INSERT INTO conversions (id, advertiser_id, goal, txid, postback_id, status, converted_at, received_at, amount_micros, currency,
         payout_micros, payout_currency, attribution, click_id, link, partner, campaign, country, device, sub1, sub10)
@@ -278,12 +298,17 @@ class World:
         self.connection = self.runner.run(asyncpg.connect(dsn))
         self.runner.run(self.connection.execute(PROGRAMME))
 
-    async def report(self, question, clicks, conversions):
-        await self.connection.execute("DELETE FROM clicks; DELETE FROM click_stats; DELETE FROM daily_stats; DELETE FROM conversions")
+    async def report(self, question, clicks, conversions, impressions=()):
+        await self.connection.execute(
+            "DELETE FROM clicks; DELETE FROM click_stats; DELETE FROM impression_stats; DELETE FROM daily_stats; DELETE FROM conversions"
+        )
         await self.sink.store(Load(rows=[click_row(number, click) for number, click in enumerate(clicks)]))
         for number, sale in enumerate(conversions):
             values = sale_row(number, sale, clicks)
             await self.connection.execute(SALE.replace("$1::text", f"'{number}'"), *values)
+        for number, one in enumerate(impressions):
+            ids = (one.campaign or 0, one.partner or 0, one.link or 0)
+            await self.connection.execute(SHOWN, one.at, number % 2, *ids, one.more["shown"])
         return await postgres_reports.report(self.database, question)
 
     def close(self):
@@ -309,12 +334,13 @@ def test_a_report_is_what_the_raw_rows_say(world, source):
         zone, day = data.draw(st.sampled_from(ZONES[source]))
         question = read_question(data.draw(questions(source, zone, day)))
         clicks, sales = data.draw(clicks_of(day)), data.draw(conversions_of(day))
+        impressions = data.draw(impressions_of(day))
         for sale in sales:
             sale.more["advertiser"] = sale.campaign or 1
         assert question.source is source
-        truth = Truth(question, clicks, sales)
+        truth = Truth(question, clicks, sales, impressions)
         expected = {"rows": list(truth.rows())} | truth.totals()
-        found = world.runner.run(world.report(question, clicks, sales))
+        found = world.runner.run(world.report(question, clicks, sales, impressions))
         event(f"{min(len(expected['rows']), 5)} rows, {'several currencies' if 'totals_by_currency' in expected else 'one currency'}")
         assert found == expected
 

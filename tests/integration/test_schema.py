@@ -41,6 +41,7 @@ LARGE = (
     "old_clicks",
     "statements",
     "statement_lines",
+    "tee_deliveries",
     "open_entries",
 )
 # Reads a whole table on purpose, or is not bound to one row: said here, each with its reason.

@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from tests import launcher
 from tests.integration.conftest import database_url
 from tests.integration.pipeline import ROOT, environment_without_settings, make_programme
 from tests.wait import wait_until, wait_until_sync
@@ -217,8 +218,8 @@ class Command:
     def __init__(self, dsn, directory, *arguments):
         environment = environment_without_settings() | {"TURNOUT_DATABASE_URL": dsn, "PYTHONPATH": str(ROOT), "TZ": "Asia/Kolkata"}
         environment["PYTHONUNBUFFERED"] = ""  # each line must be flushed by itself
-        command = [sys.executable, "-m", "tracker", "tail", *arguments]
-        self.process = subprocess.Popen(command, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        words = ["-m", "tracker", "tail", *arguments]
+        self.process = launcher.launch(words, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines, self.errors = [], []
         pairs = ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
         self._readers = [threading.Thread(target=gather, args=pair) for pair in pairs]

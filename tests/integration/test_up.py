@@ -24,7 +24,7 @@ from tracker.local.servers import LocalServers
 
 pytestmark = pytest.mark.integration
 
-PARTS = ("serve redirector", "serve tracker", "work clicks", "work conversions", "work routes", "work keeper")
+PARTS = ("serve redirector", "serve tracker", "work clicks", "work conversions", "work postbacks", "work routes", "work keeper")
 SERVERS = ("valkey-server", "postgres -D")
 
 # What `turnout up` is run by here; the real command line is the CLI's.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from tests.thorough import examples
 from tracker.platforms import quick
 from tracker.platforms.loader import load
 from tracker.platforms.platforms import Platforms, split_url
@@ -200,7 +201,7 @@ class Built:
 
 
 @pytest.mark.parametrize(("source", "shape"), SHAPES, ids=lambda found: getattr(found, "platform", None) or found.name)
-@settings(max_examples=12)
+@settings(max_examples=examples(6, 12))
 @given(data=st.data())
 def test_what_a_shape_builds_is_read_back(source, shape, data):
     built = Built(data.draw, source, shape)
@@ -218,7 +219,7 @@ def same_both_ways(source, host, target):
     return found
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(500, 1500))
 @given(st.binary(max_size=300), st.sampled_from(sorted(source.platform for source in PLATFORMS)), st.binary(max_size=40))
 @example(b"/aff_c?aff_id=\xff%", "tune", b"")
 def test_no_bytes_raise(target, platform, host):
@@ -226,7 +227,7 @@ def test_no_bytes_raise(target, platform, host):
     PLATFORMS.read_url(host + target)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(500, 1500))
 @given(
     st.sampled_from(EXAMPLES),
     st.integers(0, 300),

@@ -85,12 +85,12 @@ def test_order_and_limit_change_neither_what_the_rows_are_nor_the_totals(found, 
     assert cut.get("rows_left_out", 0) == max(0, len(plain["rows"]) - limit)
     for name in plain.keys() - {"rows"}:
         assert plain[name] == ordered[name] == cut[name]
-    counts = {"clicks", "all_clicks", "unique_clicks"}  # stand in the first row of a group, whichever that is
+    counts = {"clicks", "all_clicks", "unique_clicks", "impressions"}  # stand in the first row of a group, whichever that is
     without = [sorted(repr({k: v for k, v in row.items() if k not in counts}) for row in one["rows"]) for one in (plain, ordered)]
     assert without[0] == without[1]
 
 
-@given(sums(), st.sampled_from(["sub1", "conversions", "revenue", "payout", "cr", "epc", "aov"]), st.booleans())
+@given(sums(), st.sampled_from(["sub1", "conversions", "revenue", "payout", "cr", "ctr", "epc", "aov"]), st.booleans())
 def test_what_there_is_none_of_is_last_in_either_direction(found, name, is_down):
     rows = shape(question(METRICS, [f"{'-' * is_down}{name}"]), *found)["rows"]
     values = [row[name] for row in rows]

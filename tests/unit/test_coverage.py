@@ -105,6 +105,14 @@ def test_stores_reports_are_counted_apart_by_their_kind():
     assert (told["clicks"]["seen"], {kind: count for kind, count in told["not_clicks"].items() if count}) == (1, {"postback": 2})
 
 
+def test_robots_are_left_out_unless_they_are_wanted():
+    for options, left_out in (({}, 1), ({"with_robots": True}, 0)):
+        found = counts(**options)
+        found.add(get(b"/c/summer", user_agent=b"a bot"))
+        found.add(get(b"/c/summer", user_agent=None))
+        assert (found.as_dict()["left_out"][coverage.ROBOT], found.as_dict()["clicks"]["seen"]) == (left_out, 2 - left_out)
+
+
 def test_long_examples_are_cut():
     found = counts()
     found.add(get(b"/" + b"x" * 600, b""))

@@ -1,6 +1,7 @@
 """The catalogue of metrics in tracker/README.md is what the parts expose: no more, no less."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,18 @@ from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
 from tracker.local.metrics_hub import UP_NAME
 from tracker.metrics import ConversionMetrics
-from workers.metrics import BookMetrics, ClickMetrics, HoldMetrics, ReceiptMetrics, StorageMetrics, StreamMetrics, SweeperMetrics
+from workers.keeper_old_clicks import OldClickMetrics
+from workers.metrics import (
+    BookMetrics,
+    ClickMetrics,
+    HoldMetrics,
+    OldReportMetrics,
+    ReceiptMetrics,
+    StorageMetrics,
+    StreamMetrics,
+    SweeperMetrics,
+    TeeMetrics,
+)
 
 CATALOGUE = Path(__file__).parents[2] / "tracker" / "README.md"
 ROW = re.compile(r"^\| `(turnout_\w+)(?:\{([\w,]*)\})?` \| (\w+) \|", re.MULTILINE)
@@ -28,15 +40,17 @@ def exposed(families):
 @pytest.fixture
 def everything(tmp_path):
     options = RecordingOptions("clicks", "n", tmp_path, "unix:///nowhere", "journal", 0.025, 0.0, 1, 1, 1)
-    found = dict(exposed(RedirectMetrics(RouteTable(tmp_path / "routes.mdb"), Recording(options)).collect()))
+    found = dict(exposed(RedirectMetrics(RouteTable(tmp_path / "routes.mdb"), Recording(options), Recording(options), Counter()).collect()))
     registry = CollectorRegistry()
     streams, conversions = StreamMetrics(registry), ConversionMetrics(registry)
     ClickMetrics(registry, streams)
-    ReceiptMetrics(registry, streams, conversions)
+    ReceiptMetrics(registry, streams, conversions, OldReportMetrics(registry, conversions))
     SweeperMetrics(registry, conversions)
     BookMetrics(registry)
     StorageMetrics(registry)
     HoldMetrics(registry)
+    OldClickMetrics(registry)
+    TeeMetrics(registry)
     found |= dict(exposed(registry.collect()))
     found |= dict(exposed(Metrics(Intake(None, Breaker(), options)).registry.collect()))
     return found | {UP_NAME: "gauge"}

@@ -146,7 +146,6 @@ def test_an_alias_on_an_old_host_comes_before_its_platform(ask):
         ("https://go.brand.example/aff_c?offer_id=7&aff_id=43", "https://brand.example/", "partner"),
         ("https://go.brand.example/aff_c?offer_id=8&aff_id=43", SHOP + "over", "partner"),  # the campaign's fallback comes first
         ("https://go.brand.example/nothing", "https://brand.example/", "shape"),
-        ("https://go.brand.example/aff_lsr?transaction_id=x", "https://brand.example/", "kind"),
         ("https://go.brand.example/c/mapped", "https://brand.example/", "shape"),
         ("https://go.brand.example/aff_c?offer_id=9&aff_id=5/5", "https://brand.example/", "link"),  # its link is not published
         ("https://sho.rt/none", "https://all.example/", "link"),
@@ -184,9 +183,10 @@ def test_a_host_is_never_forwarded_to_itself(ask):
     assert ask("https://go.round.example/aff_c?offer_id=7&aff_id=42").location.startswith(SHOP.encode())
 
 
-def test_what_is_no_click_counts_for_nobody_and_shows_no_token(ask, table):
-    record = ask("https://go.brand.example/aff_lsr?transaction_id=x&security_token=secret").record
-    assert (record.verdict, record.counted) == ("not_a_visit", False)
+def test_what_is_no_click_is_no_row_of_clicks_and_an_old_orphan_of_it_shows_no_token(ask, table):
+    answer = ask("https://go.brand.example/aff_lsr?transaction_id=x&security_token=secret")
+    assert (answer.status, answer.record, answer.click_id, answer.outcome) == (200, None, b"", "postback")
+    assert explanation(table, "https://go.brand.example/aff_lsr?transaction_id=x", 0).missing == "kind"
     (heap,) = heaps(table, urls(("go.brand.example", "/aff_lsr?transaction_id=x&security_token=secret", 0, 1)), 0)
     assert (heap.missing, heap.example) == ("kind", "")
 

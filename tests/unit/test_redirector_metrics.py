@@ -1,6 +1,7 @@
 """Several redirectors' figures as one: `flock` tells processes apart even inside one process, so the pages are tried here as they are."""
 
 import re
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
@@ -24,8 +25,8 @@ class Process:
 
     def __init__(self, directory, elsewhere):
         options = RecordingOptions("clicks", "n", elsewhere, "unix:///nowhere", "journal", 0.025, 0.0, 1, 1, 1)
-        self.recording, self.pages = Recording(options), MetricsPages(directory)
-        self.metrics = RedirectMetrics(RouteTable(elsewhere / "routes.mdb"), self.recording, self.pages)
+        self.recording, self.receipts, self.pages = Recording(options), Recording(options), MetricsPages(directory)
+        self.metrics = RedirectMetrics(RouteTable(elsewhere / "routes.mdb"), self.recording, self.receipts, Counter(), self.pages)
         self.metrics.tick()
 
     def redirect(self, times=1, outcome="ok"):

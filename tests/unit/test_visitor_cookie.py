@@ -6,7 +6,7 @@ import hmac
 import pytest
 
 from tracker.domain import click_id
-from tracker.domain.visitor_cookie import CLICKS_MAX, derive, page_of, read, with_click
+from tracker.domain.visitor_cookie import CLICKS_MAX, OLD_ID_MAX_BYTES, derive, old_visit, page_of, read, set_cookie, with_click
 
 KEY = derive(b"00" * 32)
 
@@ -94,3 +94,44 @@ def test_whose_page_asks_is_told_by_the_rule_of_deep_links(origin, referer, page
 def test_where_nobody_declares_domains_every_page_is_a_shops():
     assert [page_of("", referer, None) for referer in ("", "https://thief.example/")] == ["shop", "shop"]
     assert page_of("", "https://shop.example/", frozenset()) == "other_page"
+
+
+def signed(clicks):
+    return f"1.{clicks}.{hmac.new(KEY, f'1.{clicks}'.encode(), hashlib.sha256).hexdigest()[:32]}"
+
+
+def test_visits_that_an_old_platform_numbered_stand_beside_ours():
+    ids = ["10220766184662150818", "xgMQ4KWb:x-yIW_0 +/é=", "a" * OLD_ID_MAX_BYTES, "1"]
+    value = with_click("", KEY, click(1))
+    for old_id in ids:
+        value = with_click(value, KEY, old_visit(old_id))
+    assert read(value, KEY) == (*(f"old:{old_id}" for old_id in reversed(ids)), click(1))
+    again = with_click(value, KEY, old_visit(ids[0]))
+    assert read(again, KEY)[0] == f"old:{ids[0]}"
+    assert len(read(again, KEY)) == CLICKS_MAX
+    assert set(value) <= set("0123456789abcdefghijklmnopqrstuvwxyz.-")
+    longest = ""
+    for number in range(CLICKS_MAX):
+        longest = with_click(longest, KEY, old_visit(str(number) * OLD_ID_MAX_BYTES))
+    assert len(read(longest, KEY)) == CLICKS_MAX
+    assert len(longest) < 1024
+
+
+def test_an_old_id_that_is_empty_or_too_long_names_no_visit():
+    assert old_visit("") == "" == old_visit("é" * 61)
+    assert old_visit("é" * 60) == "old:" + "é" * 60
+    assert read(with_click("", KEY, old_visit("\ud800")), KEY) == ("old:?",)
+
+
+def test_an_old_visit_of_another_version_is_passed_over():
+    for unreadable in ("xaaa", "x77", "x7777777777"):  # no base32; bytes that are no text
+        assert read(signed(unreadable), KEY) == ()
+        assert read(signed(f"{click(1)}-{unreadable}-xmfra"), KEY) == (click(1), "old:ab")
+        assert read(with_click(signed(unreadable), KEY, click(2)), KEY) == (click(2),)
+    assert read(signed("xa"), KEY) == ()
+    assert read(signed("x" + "a" * 193), KEY) == ()
+
+
+def test_a_cookie_crosses_sites_only_over_https():
+    assert set_cookie("1.a.b", is_secure=True) == "turnout_visitor=1.a.b; Path=/; Max-Age=7776000; Secure; HttpOnly; SameSite=None"
+    assert set_cookie("1.a.b", is_secure=False) == "turnout_visitor=1.a.b; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax"

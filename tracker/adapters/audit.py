@@ -126,10 +126,11 @@ def _page(kind: str, found: Look) -> dict[str, Any]:
 def _postbacks(books: PostbackBooks | None, receipts: dict[str, Any]) -> dict[str, Any]:
     """received = effective + repeated + conflicting + rejected + parked + in_flight + unexplained."""
     if books is None:
-        return dict.fromkeys(POSTBACK_COUNTS) | {"state": str(State.UNKNOWN), "problems": []}
+        return dict.fromkeys(POSTBACK_COUNTS) | {"state": str(State.UNKNOWN), "problems": [], "old_reports": None}
     counts = books.parts | {"in_flight": receipts["in_flight"], "unexplained": books.unexplained}
     state = worst([State.UNBALANCED if books.problems else State.BALANCED, State(receipts["state"])])
-    return {"received": sum(counts.values()), **counts, "state": str(state), "problems": books.problems}
+    told = {"state": str(state), "problems": books.problems, "old_reports": books.old_reports}
+    return {"received": sum(counts.values()), **counts, **told}
 
 
 def _line(verdict: Verdict) -> dict[str, Any]:

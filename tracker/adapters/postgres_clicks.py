@@ -24,6 +24,7 @@ from tracker.adapters.postgres_loads import (
     bury,
     uuid_of,
 )
+from tracker.adapters.postgres_old_clicks_sql import SEEN
 from tracker.adapters.postgres_pool import AGAIN, Connection
 from tracker.crash import crash_at
 from tracker.domain import click_id
@@ -157,6 +158,7 @@ class ClickSink(WriterSink):
     async def _once(self, load: Load, write: Callable[[Connection, Load], Awaitable[_Tried]]) -> Stored:
         async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:
             tried = await write(connection, load)
+            await _remember(connection, tried.rows)
             await roll_up(connection, tally_of(tried.rows), self._slot)
             await bury(connection, tried.letters)
             await postgres_books.account(connection, _deltas(load, tried))
@@ -219,6 +221,12 @@ def tally_of(rows: list[Row]) -> Tally:
 
 def _columns(counts: list[Counts]) -> list[list[int]]:
     return [[getattr(count, name) for count in counts] for name in ("clicks", "unique_clicks", "total")]
+
+
+async def _remember(connection: Connection, rows: list[Row]) -> None:
+    """Keep the old platforms' ids of `rows`, which are stored: orders of their clicks may come when retention has dropped these."""
+    if named := [row[CLICK_ID] for row in rows if row[OLD_CLICK_ID]]:
+        await connection.execute(SEEN, named)
 
 
 async def _insert(connection: Connection, rows: list[Row], tried: _Tried) -> None:

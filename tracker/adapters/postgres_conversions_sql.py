@@ -3,7 +3,6 @@
 SUBS = ", ".join(f"sub{n}" for n in range(1, 11))
 FACTS = f"creative, country, device, os, browser, {SUBS}, ref"
 CLICK_FACTS = ", ".join(f"c.{name.strip()}" for name in FACTS.split(","))
-NO_FACTS = ", ".join(f"NULL::text AS {name.strip()}" for name in FACTS.split(","))
 
 ADVERTISER_OF = """
     SELECT t.advertiser_id, t.token_hash, a.slug, trim(a.currency) AS currency, a.settings
@@ -13,8 +12,8 @@ ADVERTISER_OF = """
 INSERT_POSTBACK = """
     INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, goal, click_id, coupon, amount_micros,
         currency, amount_original, currency_original, status, status_original, happened_at, parameters, ip, unverified,
-        customer, event_id, visits, details, stated_at, outcome)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, 'parked')
+        customer, event_id, visits, details, stated_at, campaign, partner, outcome)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, 'parked')
     ON CONFLICT (postback_id) DO NOTHING RETURNING 1
 """
 REJECTED_POSTBACK = """
@@ -36,41 +35,40 @@ FINISH = """
         processed_at = now()
     WHERE postback_id = $1
 """
-_RULES = """coalesce(g.attribution_window_days, m.attribution_window_days) AS window_days, m.attribution_model, m.coupon_first,
+RULES = """coalesce(g.attribution_window_days, m.attribution_window_days) AS window_days, m.attribution_model, m.coupon_first,
         m.min_conversion_seconds, m.max_conversion_seconds, m.customer_window_days, m.hold_days"""
-_GOAL = "LEFT JOIN goals g ON g.campaign_id = m.id AND g.slug = $1"
+GOAL = "LEFT JOIN goals g ON g.campaign_id = m.id AND g.slug = $1"
 _CLICK = f"""
     SELECT c.click_id, c.clicked_at, coalesce(r.link, c.link) AS link, coalesce(r.partner, c.partner) AS partner,
-        m.id AS campaign, m.advertiser_id AS advertiser, {_RULES}, {CLICK_FACTS}
+        m.id AS campaign, m.advertiser_id AS advertiser, {RULES}, {CLICK_FACTS}
     FROM clicks c
     LEFT JOIN LATERAL (
         SELECT a.link, a.partner, a.campaign FROM click_attributions a WHERE a.click_id = c.click_id ORDER BY a.id DESC LIMIT 1
     ) r ON true
     LEFT JOIN campaigns m ON m.id = coalesce(r.campaign, c.campaign)
-    {_GOAL}
+    {GOAL}
 """  # noqa: S608 - constants only
 CLICK_BY_ID = _CLICK + " WHERE c.click_id = $2"
-CLICK_BY_OLD_ID = _CLICK + " WHERE c.old_click_id = $2 AND m.advertiser_id = $3 ORDER BY c.clicked_at DESC, c.click_id DESC LIMIT 1"
-OLD_CLICK = f"""
-    SELECT c.click_id, c.clicked_at, c.link, c.partner, m.id AS campaign, m.advertiser_id AS advertiser, {_RULES}, {NO_FACTS}
-    FROM old_clicks c JOIN campaigns m ON m.id = c.campaign {_GOAL}
-    WHERE c.old_click_id = $2 AND m.advertiser_id = $3 ORDER BY c.clicked_at DESC, c.id DESC LIMIT 1
-"""  # noqa: S608 - constants only
 COUPON = f"""
-    SELECT k.partner_id AS partner, m.id AS campaign, {_RULES}
-    FROM coupons k JOIN campaigns m ON m.id = k.campaign_id {_GOAL}
+    SELECT k.partner_id AS partner, m.id AS campaign, {RULES}
+    FROM coupons k JOIN campaigns m ON m.id = k.campaign_id {GOAL}
     WHERE k.advertiser_id = $2 AND upper(k.code) = upper($3) AND k.status = 'active'
       AND coalesce(k.valid_from, '-infinity') <= $4 AND $4 < coalesce(k.valid_to, 'infinity')
     ORDER BY k.id LIMIT 1
 """  # noqa: S608 - constants only
 # The customer's last order that somebody earned by, of another number, in a campaign that pays for returning customers.
 EARLIER_ORDER = f"""
-    SELECT c.partner, m.id AS campaign, c.converted_at, {_RULES}
-    FROM conversions c JOIN campaigns m ON m.id = c.campaign {_GOAL} LEFT JOIN postbacks p ON p.postback_id = c.postback_id
+    SELECT c.partner, m.id AS campaign, c.converted_at, {RULES}
+    FROM conversions c JOIN campaigns m ON m.id = c.campaign {GOAL} LEFT JOIN postbacks p ON p.postback_id = c.postback_id
     WHERE c.advertiser_id = $2 AND c.customer = $3 AND c.txid <> $4 AND c.converted_at <= $5 AND c.partner IS NOT NULL
       AND c.status IN ('pending', 'approved') AND m.customer_window_days > 0
       AND (c.status = 'approved' OR p.unverified IS NOT TRUE)
     ORDER BY c.converted_at DESC, c.id DESC LIMIT 1
+"""  # noqa: S608 - constants only
+# The partner and the campaign that a report names by itself.
+NAMED = f"""
+    SELECT p.id AS partner, m.id AS campaign, m.advertiser_id AS advertiser, {RULES}
+    FROM campaigns m JOIN partners p ON p.id = $3 {GOAL} WHERE m.id = $2
 """  # noqa: S608 - constants only
 _COLUMNS = [
     *("id", "advertiser_id", "goal", "txid", "postback_id", "status", "converted_at", "received_at", "amount_micros", "currency"),
@@ -174,18 +172,19 @@ TO_TRY = """
     SELECT * FROM postbacks WHERE outcome = 'parked' AND next_try_at <= $1 AND advertiser_id IS NOT NULL ORDER BY next_try_at LIMIT $2
 """
 # Which of many parked postbacks have something to go by now: their click, in either form, or another report of their order. Each table is
-# asked once for all: there are many partitions of `clicks`, and none needs a look for each of 500 ids that nobody knows.
+# asked once for all: there are many partitions of `clicks`, and none needs a look for each of 500 ids that nobody knows. $7: the old
+# platforms' ids in every letter case in which they count.
 SETTLEABLE = """
     WITH q AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])
           AS q(postback_id, number, click_id, advertiser_id, goal, txid)
     ), numbers AS MATERIALIZED (SELECT click_id FROM clicks WHERE click_id = ANY($2::uuid[])
     ), old AS MATERIALIZED (
-        SELECT old_click_id FROM clicks WHERE old_click_id = ANY($3::text[])
-        UNION ALL SELECT old_click_id FROM old_clicks WHERE old_click_id = ANY($3::text[])
+        SELECT lower(old_click_id) AS click_id FROM clicks WHERE old_click_id = ANY($7::text[])
+        UNION ALL SELECT lower(old_click_id) FROM old_clicks WHERE old_click_id = ANY($7::text[])
     )
     SELECT postback_id FROM q
-    WHERE number IN (SELECT click_id FROM numbers) OR click_id IN (SELECT old_click_id FROM old)
+    WHERE number IN (SELECT click_id FROM numbers) OR lower(click_id) IN (SELECT click_id FROM old)
       OR EXISTS (SELECT FROM conversions c WHERE c.advertiser_id = q.advertiser_id AND c.goal = q.goal AND c.txid = q.txid
             AND c.postback_id <> q.postback_id)
 """

@@ -1,6 +1,6 @@
 """What a stream's writer stores in one transaction, and what became of it; for clicks and conversions alike."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -55,13 +55,18 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a committed transaction did. `verdicts`: on postbacks that were stored by it."""
+    """What a committed transaction did. `verdicts`: on postbacks that were stored by it.
+
+    `reports`: how many of old hosts, by platform and outcome; `impressions`: those that were counted.
+    """
 
     stored: int
     duplicate: int
     letters: list[DeadLetter]
     redelivered: int
     verdicts: Sequence[tuple[Postback, Verdict]] = ()
+    reports: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    impressions: int = 0
 
 
 class WriterSink:

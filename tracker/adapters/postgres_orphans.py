@@ -28,12 +28,13 @@ ATTRIBUTORS_LOCK = 0x6F727068616E
 
 FIND = """
     SELECT host, max(url) AS url, count(*) FILTER (WHERE counted) AS clicks, count(*) AS total,
-        min(clicked_at) AS first_at, max(clicked_at) AS last_at
+        min(clicked_at) AS first_at, max(clicked_at) AS last_at, max(redirected_to) FILTER (WHERE extra ? 'looked_up') AS named
     FROM orphans WHERE click_id >= click_id_floor($1) AND click_id < click_id_floor($2)
     GROUP BY host, platform, old_partner, old_offer, old_creative,
         CASE WHEN coalesce(old_partner, old_offer) IS NULL THEN url END
     ORDER BY 3 DESC, 4 DESC LIMIT $3
 """
+CAMPAIGNS = "SELECT slug, destination_url FROM campaigns WHERE status = 'active'"
 PAGE = """
     SELECT click_id, clicked_at, host, url, link, partner, campaign, counted, is_unique, old_click_id
     FROM orphans WHERE click_id > $1 AND click_id >= click_id_floor($2) AND click_id < click_id_floor($3) AND NOT truncated
@@ -101,6 +102,12 @@ async def found(database: Database, wanted: Wanted) -> list[OrphanUrls]:
     async with database.connection(TIMEOUT_S) as connection:
         rows = await connection.fetch(FIND, wanted.since, wanted.until, HEAPS_MAX)
     return [OrphanUrls(**dict(row)) for row in rows]
+
+
+async def destinations(database: Database) -> list[tuple[str, str]]:
+    """Slug and destination of every active campaign."""
+    async with database.connection(TIMEOUT_S) as connection:
+        return [(row["slug"], row["destination_url"]) for row in await connection.fetch(CAMPAIGNS)]
 
 
 async def attribute(

@@ -12,6 +12,7 @@ from tracker.adapters.postgres_attribution import GRACE_TRIES
 from tracker.adapters.postgres_conversions import settle
 from tracker.adapters.postgres_pool import Connection, Database, is_its_own_fault
 from tracker.domain import attribution, click_id
+from tracker.domain.old_click_rows import other_cases
 from tracker.domain.postback import Postback, Verdict, from_row
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ async def _of_clicks(database: Database, due: Sequence[Postback]) -> set[UUID]:
     if not unsure:
         return sure
     columns = [(p.postback_id, _number(p.click_id or ""), p.click_id, p.advertiser_id, p.goal, p.txid) for p in unsure]
-    rows = await database.fetch(sql.SETTLEABLE, *map(list, zip(*columns, strict=True)))
+    ids = {postback.click_id for postback in unsure if postback.click_id}
+    spelled = [*ids, *(other for one in ids for other in other_cases(one))]
+    rows = await database.fetch(sql.SETTLEABLE, *map(list, zip(*columns, strict=True)), spelled)
     return sure | {row["postback_id"] for row in rows}
 
 

@@ -23,6 +23,12 @@ TUNE = """
     SELECT set_config('statement_timeout', $1, true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true)
 """
 OUTCOMES = "SELECT outcome, count(*) AS postbacks FROM postbacks GROUP BY outcome"
+# Of old hosts: what became of their reports, and what was counted of their banners.
+REPORTS = """
+    SELECT state, count(*) AS reports FROM old_reports GROUP BY state
+    UNION ALL SELECT 'impressions', coalesce(sum(impressions), 0)::bigint FROM impression_stats
+"""
+REPORT_STATES = ("read", "waiting", "refused", "ignored", "impressions")
 _EARNING = ", ".join(f"'{status}'" for status in sorted(EARNING))
 # What is owed by the ledger less what is owed by the shares of conversions that earn, for each who is owed: 0 everywhere, or it is a
 # problem. So a share that is booked for another partner, in another currency or for no conversion is found too. The payout of a
@@ -58,6 +64,15 @@ PROBLEMS = f"""
         SELECT d.name, d.conversion_id, coalesce(c.postback_id, d.conversion_id)
         FROM differs d LEFT JOIN conversions c ON c.id = d.conversion_id
         UNION ALL
+        SELECT 'old_report_without_postback', o.postback_id, o.postback_id
+        FROM old_reports o LEFT JOIN postbacks p ON p.postback_id = o.postback_id
+        WHERE o.state = 'read' AND o.kind <> 'landing' AND p.postback_id IS NULL
+        UNION ALL
+        SELECT 'postback_without_old_report', p.postback_id, p.postback_id
+        FROM postbacks p LEFT JOIN old_reports o ON o.postback_id = p.postback_id
+        WHERE p.source = 'old' AND p.received_at > now() - interval '179 days'
+          AND (o.postback_id IS NULL OR o.state IN ('waiting', 'ignored') OR o.state = 'refused' AND p.outcome <> 'rejected')
+        UNION ALL
         SELECT 'parked_without_next_try', postback_id, postback_id FROM postbacks WHERE outcome = 'parked' AND next_try_at IS NULL
         UNION ALL
         SELECT 'unknown_outcome', postback_id, postback_id FROM postbacks WHERE outcome NOT IN ({", ".join(f"'{name}'" for name in PARTS)})
@@ -75,11 +90,13 @@ class PostbackBooks:
     """How many postbacks are which part of the books; `problems` say why others are `unexplained`: `{"name", "count", "ids"}` each.
 
     A conversion that is wrong stands for the postback it was made by, a missing one too; with several problems it counts once.
+    `old_reports`: how many reports of old hosts are in each state (those that are `read` are postbacks too), and how many impressions.
     """
 
     parts: dict[str, int]
     unexplained: int
     problems: list[dict[str, Any]]
+    old_reports: dict[str, int]
 
 
 async def read(connection: Connection, *, budget_s: float = BUDGET_S) -> PostbackBooks | None:
@@ -88,6 +105,7 @@ async def read(connection: Connection, *, budget_s: float = BUDGET_S) -> Postbac
         async with connection.transaction():
             await connection.execute(TUNE, str(int(budget_s * 1000)))
             outcomes = {row["outcome"]: row["postbacks"] for row in await connection.fetch(OUTCOMES)}
+            reports = {row["state"]: row["reports"] for row in await connection.fetch(REPORTS)}
             found = await connection.fetch(PROBLEMS)
     except asyncpg.QueryCanceledError:
         return None
@@ -96,4 +114,4 @@ async def read(connection: Connection, *, budget_s: float = BUDGET_S) -> Postbac
     for outcome, part in PARTS.items():
         parts[part] += outcomes.get(outcome, 0) - unexplained.get(outcome, 0)
     problems = [{"name": row["name"], "count": row["count"], "ids": [str(id_) for id_ in row["ids"]]} for row in found if row["name"]]
-    return PostbackBooks(parts, sum(unexplained.values()), problems)
+    return PostbackBooks(parts, sum(unexplained.values()), problems, {state: reports.get(state, 0) for state in REPORT_STATES})

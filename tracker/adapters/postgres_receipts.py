@@ -1,9 +1,10 @@
-"""Storing receipts: postbacks from the journal, what follows from each, dead letters and books, in one transaction."""
+"""Storing receipts: postbacks and old hosts' reports from the journal, what follows, dead letters and books, in one transaction."""
 
 import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 
@@ -11,11 +12,13 @@ from tracker.adapters import postgres_books
 from tracker.adapters.postgres_books import Overlap
 from tracker.adapters.postgres_conversions import take
 from tracker.adapters.postgres_loads import TRANSACTION_TIMEOUT_S, TRIES, DeadLetter, Load, Stored, WriterSink, bury
+from tracker.adapters.postgres_old_reports import Impression, Known, OldReports, Taken, count_impressions, keep_refused
 from tracker.adapters.postgres_pool import AGAIN, BAD_VALUE, Connection, is_its_own_fault, prepare
 from tracker.crash import crash_at
 from tracker.domain.books import Delta
-from tracker.domain.postback import Postback, Verdict, storable
+from tracker.domain.postback import EARLIEST, Postback, Verdict, storable
 from tracker.errors import StoreUnavailable
+from tracker.platforms.loader import Shelf
 from tracker.wire import Receipt
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,14 @@ class Row:
     boot: bytes
     seq: int
 
+    @property
+    def order(self) -> tuple[datetime, datetime, UUID]:
+        """Receipts take effect in this order; an old report is told when it comes."""
+        postback, old = self.receipt.postback, self.receipt.old
+        if postback is not None:
+            return postback.order
+        return (old.received_at, old.received_at, old.uuid) if old is not None else (EARLIEST, EARLIEST, UUID(int=0))
+
 
 @dataclass(slots=True)
 class _Tried:
@@ -47,6 +58,9 @@ class _Tried:
 
     letters: list[DeadLetter]
     verdicts: list[tuple[Postback, Verdict]] = field(default_factory=list)
+    reports: Counter[tuple[str, str]] = field(default_factory=Counter)
+    impressions: Counter[Impression] = field(default_factory=Counter)
+    known: Known = field(default_factory=Known)
     stored: Counter[bytes] = field(default_factory=Counter)
     duplicate: Counter[bytes] = field(default_factory=Counter)
     rejected: Counter[bytes] = field(default_factory=Counter)
@@ -55,8 +69,10 @@ class _Tried:
 class ReceiptSink(WriterSink):
     """Receipts on their way into PostgreSQL."""
 
-    def __init__(self, dsn: str, *, name: str = "conversion writer") -> None:
+    def __init__(self, dsn: str, *, old_reports: OldReports | None = None, slot: int = 0, name: str = "conversion writer") -> None:
+        """`old_reports` knows the operator's own platforms. `slot` (0 … 32767) keeps this writer's rollup rows apart from others'."""
         super().__init__(dsn, name=name, prepare=prepare)
+        self._old_reports, self._slot = old_reports or OldReports(Shelf()), slot
 
     async def store(self, load: Load) -> Stored:
         """Store `load` in one transaction, all or nothing; each postback takes effect once however often this is called with it.
@@ -80,49 +96,80 @@ class ReceiptSink(WriterSink):
         tried = _Tried(list(load.letters))
         async with self._session.transaction(TRANSACTION_TIMEOUT_S, Overlap) as connection:
             for row in load.rows:
-                await _take(connection, row, load, tried)
+                await self._take(connection, row, load, tried)
+            await count_impressions(connection, tried.impressions, self._slot)
             await bury(connection, tried.letters)
             await postgres_books.account(connection, _deltas(load, tried))
             crash_at("conversion_writer.before_commit")
-        return Stored(tried.stored.total(), tried.duplicate.total(), tried.letters, load.redelivered, tried.verdicts)
+        return Stored(
+            tried.stored.total(), tried.duplicate.total(), tried.letters, load.redelivered, tried.verdicts, tried.reports,
+            tried.impressions.total(),
+        )  # fmt: skip
+
+    async def _take(self, connection: Connection, row: Row, load: Load, tried: _Tried) -> None:
+        await connection.execute("SAVEPOINT receipt")
+        try:
+            taken = await self._taken(connection, row.receipt, tried)
+        except Exception as exc:
+            if not is_its_own_fault(exc):
+                raise
+            await connection.execute("ROLLBACK TO SAVEPOINT receipt")
+            log.exception("conversion_writer.refused", extra={"postback_id": str(row.order[2])})
+            tried.letters.append(_letter(row, load, str(exc)))
+            tried.rejected[row.boot] += 1
+            await _keep_refused(connection, row, NOT_HELD if isinstance(exc, BAD_VALUE) else NOT_DECIDED)
+            return
+        await connection.execute("RELEASE SAVEPOINT receipt")
+        if taken is None:
+            tried.duplicate[row.boot] += 1
+        else:
+            tried.stored[row.boot] += 1
+            _note(taken, tried, is_old=row.receipt.old is not None)
+
+    async def _taken(self, connection: Connection, receipt: Receipt, tried: _Tried) -> Taken | None:
+        now = datetime.now(UTC)
+        if receipt.old is not None:
+            return await self._old_reports.take(connection, receipt.old, now=now, known=tried.known)
+        if receipt.postback is None:
+            raise ValueError("a receipt of nothing")
+        verdict = await take(connection, receipt.postback, now=now)
+        return Taken("", verdict.outcome, receipt.postback, verdict) if verdict else None
 
 
-async def _take(connection: Connection, row: Row, load: Load, tried: _Tried) -> None:
-    postback = row.receipt.postback
-    await connection.execute("SAVEPOINT receipt")
+def _note(taken: Taken, tried: _Tried, *, is_old: bool) -> None:
+    if taken.impression is not None:
+        tried.impressions[taken.impression] += 1
+    elif is_old:
+        tried.reports[taken.platform, taken.outcome] += 1
+    if taken.postback is not None and taken.verdict is not None:
+        tried.verdicts.append((taken.postback, taken.verdict))
+
+
+def _letter(row: Row, load: Load, detail: str) -> DeadLetter:
+    payload = msgspec.msgpack.encode(row.receipt)
+    return DeadLetter("refused", detail, load.deltas[row.boot].node, row.boot, row.seq, 1, payload, "conversions")
+
+
+async def _keep_refused(connection: Connection, row: Row, reason: str) -> None:
+    """Keep what was refused in its savepoint, so that its store can be told and it is counted; what cannot be kept is in the letter."""
+    postback, old = row.receipt.postback, row.receipt.old
     try:
-        verdict = await take(connection, postback, now=datetime.now(UTC))
+        if old is not None:
+            await keep_refused(connection, old, reason)
+        elif postback is not None:
+            await _keep_postback(connection, postback, reason)
     except Exception as exc:
         if not is_its_own_fault(exc):
             raise
         await connection.execute("ROLLBACK TO SAVEPOINT receipt")
-        log.exception("conversion_writer.refused", extra={"postback_id": str(postback.postback_id)})
-        node = load.deltas[row.boot].node
-        payload = msgspec.msgpack.encode(row.receipt)
-        tried.letters.append(DeadLetter("refused", str(exc), node, row.boot, row.seq, 1, payload, "conversions"))
-        tried.rejected[row.boot] += 1
-        await _keep_refused(connection, postback, NOT_HELD if isinstance(exc, BAD_VALUE) else NOT_DECIDED)
-        return
-    await connection.execute("RELEASE SAVEPOINT receipt")
-    if verdict is None:
-        tried.duplicate[row.boot] += 1
-    else:
-        tried.stored[row.boot] += 1
-        tried.verdicts.append((postback, verdict))
+        log.exception("conversion_writer.refused_not_kept", extra={"postback_id": str(row.order[2])})
 
 
-async def _keep_refused(connection: Connection, postback: Postback, reason: str) -> None:
-    """Keep a refused postback in its savepoint, so that its store can be told and it is counted; what cannot be kept is in the letter."""
+async def _keep_postback(connection: Connection, postback: Postback, reason: str) -> None:
     said = {name: None if value is None else storable(value) for name in KEPT_OF_REFUSED for value in [getattr(postback, name)]}
     parameters = {storable(name): storable(value) for name, value in postback.parameters.items()}
     whose = (postback.postback_id, postback.received_at, postback.source, postback.advertiser_id)
-    try:
-        await connection.execute(REFUSED, *whose, *said.values(), parameters, storable(postback.ip), postback.unverified, reason)
-    except Exception as exc:
-        if not is_its_own_fault(exc):
-            raise
-        await connection.execute("ROLLBACK TO SAVEPOINT receipt")
-        log.exception("conversion_writer.refused_not_kept", extra={"postback_id": str(postback.postback_id)})
+    await connection.execute(REFUSED, *whose, *said.values(), parameters, storable(postback.ip), postback.unverified, reason)
 
 
 def _deltas(load: Load, tried: _Tried) -> list[Delta]:

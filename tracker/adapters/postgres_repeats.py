@@ -288,7 +288,8 @@ def _named_another(postback: Postback, existing: Any) -> bool:
 async def _follow(connection: Connection, postback: Postback, existing: Any) -> tuple[str, list[str]]:
     """Move to the status that the store stated: what was done, and what could not be."""
     before = existing["status"]
-    if not postback.status_original or postback.status == before:
+    is_stated = bool(postback.status_original) or postback.status in attribution.TAKEN_BACK  # an old platform's by a negative amount
+    if not is_stated or postback.status == before:
         return "", []
     action = attribution.action_towards(before, postback.status)
     if action is None:

@@ -1,4 +1,4 @@
-"""Reports: clicks from the rollups or the partitions, conversions and money from `conversions`, merged by group."""
+"""Reports: clicks from rollups or partitions, impressions from a rollup, conversions and money from `conversions`, merged by group."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tracker.adapters import postgres_rates
 from tracker.adapters import postgres_reports_rows as rows
 from tracker.adapters import postgres_reports_sql as sql
 from tracker.adapters.postgres_pool import STATEMENT_TIMEOUT_S, Connection, Database
-from tracker.adapters.postgres_reports_question import OF_CLICKS, OF_CONVERSIONS, PARTS_MAX, ROWS_MAX, Question, Source
+from tracker.adapters.postgres_reports_question import OF_CLICKS, OF_CONVERSIONS, OF_IMPRESSIONS, PARTS_MAX, ROWS_MAX, Question, Source
 from tracker.domain.exchange import Rates
 from tracker.errors import RejectedInput
 
@@ -24,17 +24,18 @@ async def report(database: Database, question: Question, *, timeout_s: float = S
         StoreUnavailable: PostgreSQL is away, or did not answer in `timeout_s`.
     """
 
-    async def work(connection: Connection) -> tuple[Sequence[Any], Sequence[Any], Rates | None, str | None]:
+    async def work(connection: Connection) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any], Rates | None, str | None]:
         await connection.execute(sql.SNAPSHOT)
         clicks = await _fetch(connection, sql.clicks(question)) if OF_CLICKS & set(question.metrics) else []
+        shown = await _fetch(connection, sql.impressions(question)) if OF_IMPRESSIONS & set(question.metrics) else []
         most = PARTS_MAX if question.target else ROWS_MAX
         conversions = await _fetch(connection, sql.conversions(question), most) if OF_CONVERSIONS & set(question.metrics) else []
         rates = await _rates(connection, question.target, conversions) if question.target else None
         floor = await connection.fetchval(sql.READ_KEPT_SINCE) if question.source is Source.CLICKS else None
-        return clicks, conversions, rates, floor
+        return clicks, shown, conversions, rates, floor
 
-    clicks, conversions, rates, floor = await database.transaction(work, timeout_s=timeout_s)
-    found = await asyncio.to_thread(rows.shape, question, clicks, conversions, rates)  # many rows must not hold up postbacks
+    clicks, shown, conversions, rates, floor = await database.transaction(work, timeout_s=timeout_s)
+    found = await asyncio.to_thread(rows.shape, question, clicks, conversions, rates, shown)  # many rows must not hold up postbacks
     is_cut = floor is not None and question.bounds[0].date() < date.fromisoformat(floor) and bool(OF_CLICKS & set(question.metrics))
     return found | ({"clicks_kept_from": floor} if is_cut else {})
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from tracker.adapters.postgres_reports_exchange import Amount, Pair, Sums, Turning, pair_of, together
-from tracker.adapters.postgres_reports_question import CLICK_METRICS, IN_CURRENCY, IN_PAYOUT_CURRENCY, Question
+from tracker.adapters.postgres_reports_question import COUNTS, IN_CURRENCY, IN_PAYOUT_CURRENCY, OF_IMPRESSIONS, Question
 from tracker.domain import money
 from tracker.domain.exchange import Rates
 
@@ -15,12 +15,12 @@ Values = dict[str, Any]
 Key = tuple[str | None, ...]
 Measure: TypeAlias = int | Fraction | None
 NOTHING: Sums = (0, 0, 0)
-NO_CLICKS = dict.fromkeys(CLICK_METRICS, 0)
+NO_CLICKS = dict.fromkeys(COUNTS, 0)
 
 
 @dataclass(slots=True)
 class Group:
-    """The sums of one group: of clicks, and of conversions and money by pair of currencies.
+    """The sums of one group: of clicks and impressions, and of conversions and money by pair of currencies.
 
     In one currency, `money` has the conversions, and `turned` the micros of revenue and of payout, each sum by the rate that turns it.
     `unconverted`: micros that could not be turned into the currency of the report, by their own currencies; None in a pair: that part
@@ -78,8 +78,10 @@ class Line:
     def measure(self, metric: str) -> Measure:
         """The exact value of a metric, money in micros; None: divided by 0."""
         conversions, revenue, payout = self.sums
-        if metric in CLICK_METRICS:
+        if metric in COUNTS:
             return self.clicks[metric]
+        if metric == "ctr":
+            return _divided(self.clicks["clicks"], self.clicks["impressions"])
         if metric == "cr":
             return _divided(conversions, self.clicks["clicks"])
         if metric == "epc":
@@ -92,14 +94,14 @@ class Line:
         """The metrics as a report tells them, those of the question without `metrics`; without clicks when another row has them."""
         shown: Values = {}
         for name in question.metrics if metrics is None else metrics:
-            if name in CLICK_METRICS:
+            if name in COUNTS:
                 shown[name] = self.clicks[name] if with_clicks else 0
             elif name in IN_CURRENCY:
                 shown |= {name: self._amount(question, name, self.pair[0]), "currency": self.pair[0]}
             elif name in IN_PAYOUT_CURRENCY:
                 shown |= {name: self._amount(question, name, self.pair[1]), "payout_currency": self.pair[1]}
             else:
-                shown[name] = _ratio(self.measure(name)) if name == "cr" else self.measure(name)
+                shown[name] = _ratio(self.measure(name)) if name in ("cr", "ctr") else self.measure(name)
         return shown | ({"unconverted": list(self._unconverted(question))} if question.target else {})
 
     def _amount(self, question: Question, name: str, currency: str | None) -> str | None:
@@ -138,9 +140,13 @@ def _ratio(value: Measure) -> str | None:
 
 
 def shape(
-    question: Question, clicks: Iterable[Mapping[str, Any]], conversions: Collection[Mapping[str, Any]], rates: Rates | None = None
+    question: Question,
+    clicks: Iterable[Mapping[str, Any]],
+    conversions: Collection[Mapping[str, Any]],
+    rates: Rates | None = None,
+    impressions: Iterable[Mapping[str, Any]] = (),
 ) -> Values:
-    """`{"rows", "totals"}` from the rows of the two statements; with `totals_by_currency` and `rows_left_out` where they apply.
+    """`{"rows", "totals"}` from the rows of the statements; with `totals_by_currency` and `rows_left_out` where they apply.
 
     A group whose money is of several currencies has a row for each; the first of them has the group's clicks and the others
     have 0, so that sums of rows are right. What is divided by clicks is divided by those of the group in all of them. Totals are
@@ -153,7 +159,9 @@ def shape(
     turning = Turning(question, conversions, rates or Rates(())) if question.target else None
     groups: dict[Key, Group] = {}
     for row in clicks:
-        groups[_key(question, row)] = Group({name: int(row[name] or 0) for name in CLICK_METRICS})
+        groups[_key(question, row)] = Group({name: int(row.get(name) or 0) for name in COUNTS})
+    for row in impressions:
+        groups.setdefault(_key(question, row), Group()).clicks["impressions"] = int(row["impressions"] or 0)
     for row in conversions:
         key = _key(question, row)
         group = groups.get(key) or groups.setdefault(key, Group())
@@ -228,5 +236,5 @@ def _totals(question: Question, groups: Iterable[Group]) -> Values:
         return {"totals": lines[0].shown(question)}
     together = Line((), (None, None), total.clicks, (sum(line.sums[0] for line in lines), 0, 0))
     plain = [name for name in question.metrics if name not in IN_CURRENCY | IN_PAYOUT_CURRENCY]
-    earned = [name for name in question.metrics if name not in CLICK_METRICS]
+    earned = [name for name in question.metrics if name not in (*COUNTS, *OF_IMPRESSIONS)]
     return {"totals": together.shown(question, plain), "totals_by_currency": [line.shown(question, earned) for line in lines]}

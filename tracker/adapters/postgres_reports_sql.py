@@ -16,6 +16,7 @@ _NAMED = "LEFT JOIN partners p ON p.id = {partner} LEFT JOIN campaigns m ON m.id
 _OF_CAMPAIGN = "LEFT JOIN advertisers a ON a.id = m.advertiser_id"
 _ROLLUP = _NAMED.format(partner="s.partner", campaign="s.campaign")
 FROM_DAYS = f"daily_stats s {_ROLLUP} {_OF_CAMPAIGN}"
+FROM_IMPRESSIONS = f"impression_stats s {_ROLLUP} LEFT JOIN links l ON l.id = s.link {_OF_CAMPAIGN}"
 FROM_BUCKETS = f"click_stats s {_ROLLUP} LEFT JOIN links l ON l.id = s.link {_OF_CAMPAIGN}"
 # An orphan that was attributed later counts where it belongs.
 FROM_CLICKS = f"""clicks s
@@ -35,6 +36,7 @@ NONE = "NULL::text"
 CLICK_TIME = "coalesce(s.clicked_at, s.converted_at)"  # has an index
 CLICK_SUMS = """count(*) FILTER (WHERE s.counted) AS clicks, count(*) AS all_clicks,
     count(*) FILTER (WHERE s.counted AND s.is_unique) AS unique_clicks"""
+IMPRESSION_SUMS = "sum(s.impressions) AS impressions"
 MONEY_SUMS = "count(*) AS conversions, sum(s.amount_micros) AS revenue, sum(s.payout_micros) AS payout"  # numeric: no sum is too large
 
 
@@ -97,11 +99,20 @@ def _from_days(question: Question) -> Statement:
     return select.finish({}, having=" HAVING sum(s.total) <> 0")
 
 
+def impressions(question: Question) -> Statement:
+    """Impressions by group, of a question that rollups can answer."""
+    return _of_buckets(question, FROM_IMPRESSIONS, IMPRESSION_SUMS, "impressions")
+
+
 def _from_buckets(question: Question) -> Statement:
-    select = _Select(question, FROM_BUCKETS, ROLLUP_SUMS, "m.advertiser_id", dict(NAMES))
+    return _of_buckets(question, FROM_BUCKETS, ROLLUP_SUMS, "total")
+
+
+def _of_buckets(question: Question, tables: str, sums: str, whole: str) -> Statement:
+    select = _Select(question, tables, sums, "m.advertiser_id", dict(NAMES))
     select.between("s.bucket", "timestamptz", *question.bounds)
     select.label_times("s.bucket")
-    return select.finish({}, having=" HAVING sum(s.total) <> 0")
+    return select.finish({}, having=f" HAVING sum(s.{whole}) <> 0")
 
 
 def _from_clicks(question: Question) -> Statement:

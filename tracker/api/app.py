@@ -9,8 +9,8 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import disable_created_metrics
 
 from tracker.adapters import http_server, postgres_conversions
-from tracker.adapters.lmdb_routes import RouteTable
 from tracker.adapters.postgres_conversions_read import Conversions
+from tracker.adapters.postgres_old_reports import OldReports
 from tracker.adapters.postgres_pool import Database
 from tracker.adapters.postgres_programme import Programme
 from tracker.adapters.postgres_programme_keys import Keys, PostbackTokens, SigningSecrets
@@ -19,12 +19,14 @@ from tracker.api import (
     bulk,
     explain,
     matching,
+    old_reports,
     orphans,
     payouts,
     postbacks,
     rates,
     reports,
     system,
+    tee,
     terms,
     things,
     visits,
@@ -35,10 +37,12 @@ from tracker.api.answers import handle_errors, problem
 from tracker.api.auth import Authenticate, Authority, admin_key
 from tracker.api.intake import Breaker, Intake
 from tracker.api.metrics import Metrics
+from tracker.api.old_hosts import OldHosts
 from tracker.api.reporters import Reporters
 from tracker.api.tokens import Tokens
 from tracker.journals import conversion_journal
 from tracker.matching import Matching
+from tracker.old_reports import OldReportBook
 from tracker.orphans import Orphans
 from tracker.payouts.balances import Balances
 from tracker.payouts.bulk import Bulk
@@ -46,8 +50,9 @@ from tracker.payouts.rates import ExchangeRates
 from tracker.payouts.recompute import Recomputing
 from tracker.payouts.runs import Payouts
 from tracker.payouts.terms import TermsBook
-from tracker.route_table import route_table
+from tracker.route_table import profiles, route_table
 from tracker.settings import Settings
+from tracker.tee import Tee
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +71,7 @@ def create(settings: Settings) -> FastAPI:
     breaker = Breaker()
     intake = Intake(partial(postgres_conversions.receive, database), breaker, conversion_journal(settings))
     secrets = SigningSecrets(database)
-    table = RouteTable(settings.directory.routes)
+    table = route_table(settings)
     tokens = Tokens(table, conversions, secrets, breaker)
     metrics = Metrics(intake)
     reporters = Reporters(tokens, metrics, settings.trusted_proxies)
@@ -101,10 +106,13 @@ def create(settings: Settings) -> FastAPI:
     app.include_router(terms.routes(TermsBook(database), Recomputing(database)))
     app.include_router(explain.routes(settings))
     app.include_router(orphans.routes(Orphans(database, programme, partial(route_table, settings))))
+    app.include_router(tee.routes(Tee(database, profiles(settings))))
+    app.include_router(old_reports.routes(OldReportBook(database, OldReports(profiles(settings)))))
     app.include_router(system.routes(database, conversions, metrics, settings))
     system.add_docs(app)
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(Authenticate, authority=Authority(admin_key(settings), keys))
+    app.add_middleware(OldHosts, table=table, intake=intake, metrics=metrics, settings=settings, routes=app.routes)
     return app
 
 

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from fastapi import Request
 
+from tracker.domain.addresses import came_by_https
 from tracker.settings import IpMode, Network
 
 Address = IPv4Address | IPv6Address
@@ -24,9 +25,8 @@ def client_address(request: Request, trusted: Iterable[Network]) -> Address | No
 
 def is_https(request: Request, trusted: Iterable[Network]) -> bool:
     """Whether the client came by https; `X-Forwarded-Proto` is believed of a trusted proxy of ours alone."""
-    peer = _address(request.client.host) if request.client else None
-    said = request.headers.get("x-forwarded-proto", "") if is_within(peer, trusted) else ""
-    return (said.partition(",")[0].strip().lower() or request.url.scheme) == "https"
+    peer = request.client.host if request.client else None
+    return came_by_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""), trusted)
 
 
 def is_within(address: Address | None, networks: Iterable[Network]) -> bool:

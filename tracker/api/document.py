@@ -17,7 +17,7 @@ PROBLEM = {
         "field": {"type": "string", "description": "what it is about"},
     },
 }
-CURSORS = [
+CURSORS: list[dict[str, Any]] = [
     {
         "name": "limit",
         "in": "query",

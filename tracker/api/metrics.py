@@ -14,6 +14,7 @@ from tracker.api.intake import Intake
 from tracker.domain.postback import Postback, Verdict
 from tracker.errors import RejectedInput, StoreUnavailable
 from tracker.metrics import ConversionMetrics
+from tracker.old_hosts import REFUSALS as REFUSALS_OF_OLD_HOSTS
 
 PARKED_TTL_S = 5.0  # the count of parked postbacks is a query
 REFUSALS = ("bad_token", "bad_signature", "ip_not_allowed", "bad_payload")
@@ -32,6 +33,13 @@ class Metrics:
             "turnout_postback_refusals", "Postbacks and webhooks refused before they were read", ["reason"], registry=self.registry
         )
         self.visits = Counter("turnout_visits", "Visits told by shops' pages, by outcome", ["outcome"], registry=self.registry)
+        self.old_reports = Counter(
+            "turnout_old_reports",
+            "Postbacks, pixels and impressions that came to old hosts, kept",
+            ["platform", "kind"],
+            registry=self.registry,
+        )
+        self.old_refusals = Counter("turnout_old_reports_refused", "Such reports that were not kept", ["reason"], registry=self.registry)
         self._conversions = ConversionMetrics(self.registry)
         self._parked = Gauge("turnout_conversions_parked", "Postbacks that wait for their click", registry=self.registry)
         self._parked_until = 0.0
@@ -42,6 +50,8 @@ class Metrics:
             self.refusals.labels(reason)
         for outcome in VISITS:
             self.visits.labels(outcome)
+        for reason in REFUSALS_OF_OLD_HOSTS:
+            self.old_refusals.labels(reason)
 
     def decided(self, postback: Postback, verdict: Verdict) -> None:
         """Count a postback that was decided."""

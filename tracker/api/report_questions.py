@@ -41,7 +41,7 @@ def read_question(parameters: Mapping[str, str], *, advertiser_id: int | None = 
     if len(group_by) > asked.GROUPS_MAX:
         raise RejectedInput("invalid_group_by", f"group_by must be at most {asked.GROUPS_MAX} groups", field="group_by")
     metrics = _names("metrics", parameters, asked.METRICS) or asked.BASIC
-    return Question(
+    question = Question(
         first,
         last,
         group_by,
@@ -54,6 +54,12 @@ def read_question(parameters: Mapping[str, str], *, advertiser_id: int | None = 
         currency=_currency(parameters.get("currency") or ""),
         is_by_click=_time(parameters.get("time") or CONVERSION) == CLICK,
     )
+    if asked.OF_IMPRESSIONS & set(metrics) and question.source is asked.Source.CLICKS:
+        allowed = ", ".join((*asked.SLUGS, *asked.TIMES))
+        raise RejectedInput(
+            "invalid_metrics", f"impressions and ctr are counted by {allowed} alone, in whole quarters of an hour", field="metrics"
+        )
+    return question
 
 
 def as_csv(found: dict[str, Any], question: Question) -> str:

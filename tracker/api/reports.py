@@ -49,6 +49,8 @@ def routes(database: Database, settings: Settings) -> APIRouter:
         clicks stand in the first of them and are 0 in the others, so that rows can be summed. When the whole is of several
         currencies, `totals` has no money; `totals_by_currency` lists what is earned for each.
 
+        `impressions` and `ctr`, clicks by impression, are counted by partner, campaign, link, advertiser, day and hour alone.
+
         `cr` is conversions by click, `epc` payout by click, `aov` revenue by conversion; null where that divides by 0. Clicks are
         those of the whole group.
 

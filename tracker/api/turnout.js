@@ -5,22 +5,31 @@
     try { return work(...given); } catch { return otherwise; } // no page breaks because of us
   };
   const tag = document.currentScript || document.querySelector("script[data-pixel-key]");
-  const { pixelKey = "", parameter = "click_id", domain = "" } = (tag && tag.dataset) || {};
+  const { pixelKey = "", parameter = "click_id", domain = "", oldHost = "", oldParams = "" } = (tag && tag.dataset) || {};
+  const CLICK = "turnout_click_id", OLD = "turnout_old_click_id";
 
-  const arrived = safely(() => (new URL(location.href).searchParams.get(parameter) || "").trim().slice(0, 255), "")();
-  const kept = safely(() => decodeURIComponent((/(?:^|;\s*)turnout_click_id=([^;]*)/.exec(document.cookie) || ["", ""])[1]), "");
-  const clickId = () => kept() || arrived;
+  const named = safely((name) => (new URL(location.href).searchParams.get(name.trim()) || "").trim().slice(0, 255), "");
+  const arrived = named(parameter);
+  const kept = safely((name) => decodeURIComponent((RegExp("(?:^|;\\s*)" + name + "=([^;]*)").exec(document.cookie) || ["", ""])[1]), "");
+  const clickId = () => kept(CLICK) || arrived;
   const address = (file) => new URL(file, tag.src).href;
   const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
 
-  const keep = safely(() => {
-    document.cookie = "turnout_click_id=" + encodeURIComponent(arrived) + "; Path=/; Max-Age=7776000; SameSite=Lax"
+  const keep = safely((name, id) => {
+    document.cookie = name + "=" + encodeURIComponent(id) + "; Path=/; Max-Age=7776000; SameSite=Lax"
       + (domain && "; Domain=" + domain) + (location.protocol === "https:" ? "; Secure" : "");
   });
 
   const visit = safely(() => {
     const src = address("visit.gif?") + new URLSearchParams({ pixel_key: pixelKey, click_id: arrived });
     if (pixelKey) Object.assign(new Image(), { referrerPolicy: "origin", src }); // the tracker asks for it
+  });
+
+  const seen = safely(() => { // the old platform's click id, told to the old host's name, once
+    const id = oldParams.split(",").map(named).find(Boolean);
+    if (!oldHost || !id || id === kept(OLD)) return;
+    keep(OLD, id);
+    new Image().src = `https://${oldHost}/-/seen.gif?` + new URLSearchParams({ old_click_id: id });
   });
 
   const conversion = safely((order) => {
@@ -51,7 +60,8 @@
   });
 
   safely(() => {
-    if (arrived) { keep(); visit(); }
+    if (arrived) { keep(CLICK, arrived); visit(); }
+    seen();
     const waiting = window.turnoutConversions || [];
     window.turnout = { clickId, conversion };
     window.turnoutConversions = { push: conversion };

@@ -47,7 +47,7 @@ def routes(tokens: Tokens, table: RouteTable, metrics: Metrics, settings: Settin
         outcome, cookie = await _cookie(request, tokens, table)
         metrics.visits.labels(outcome).inc()
         if cookie:
-            answer.headers["Set-Cookie"] = _set_cookie(cookie, is_secure=is_https(request, settings.trusted_proxies))
+            answer.headers["Set-Cookie"] = visitor_cookie.set_cookie(cookie, is_secure=is_https(request, settings.trusted_proxies))
         return answer
 
     @router.head("/visit.gif", include_in_schema=False)
@@ -109,12 +109,6 @@ def _key(table: RouteTable) -> bytes | None:
 
 def _sent(request: Request) -> str:
     return request.cookies.get(visitor_cookie.NAME, "")
-
-
-def _set_cookie(value: str, *, is_secure: bool) -> str:
-    """Browsers send a cookie to a tracker on another site than the page only with SameSite=None, which they take with Secure only."""
-    policy = "Secure; HttpOnly; SameSite=None" if is_secure else "HttpOnly; SameSite=Lax"
-    return f"{visitor_cookie.NAME}={value}; Path=/; Max-Age={visitor_cookie.MAX_AGE_S}; {policy}"
 
 
 def _gif() -> Response:

@@ -8,14 +8,30 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tracker import errors
-from tracker.cli import balances, coverage, orphans, payouts, platforms, preview, programme, rates, reports, run, show, terms
+from tracker.cli import (
+    balances,
+    coverage,
+    old_clicks,
+    old_reports,
+    orphans,
+    payouts,
+    platforms,
+    preview,
+    programme,
+    rates,
+    reports,
+    run,
+    show,
+    tee,
+    terms,
+)
 from tracker.cli import conversions as matching
 from tracker.errors import BadConfiguration, RejectedInput, TransientError, TurnoutError
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Sets TURNOUT_DATA_DIR", show_default=False)]
 Fd = Annotated[int | None, typer.Option("--fd", help="Listening socket that was inherited", show_default=False)]
-WORKERS = ("clicks", "conversions", "routes", "keeper", "all")
+WORKERS = ("clicks", "conversions", "routes", "keeper", "postbacks", "all")
 
 app = typer.Typer(name="turnout", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 serve = typer.Typer(no_args_is_help=True)
@@ -27,6 +43,9 @@ app.add_typer(key, name="key", help="API keys.")
 platforms.add_to(app)
 things = programme.add_to(app)
 app.add_typer(orphans.orphans, name="orphans")
+app.add_typer(old_clicks.old_clicks, name="old-clicks")
+app.add_typer(old_reports.old_reports, name="old-report")
+app.add_typer(tee.tee, name="tee")
 app.add_typer(rates.rates, name="rates")
 app.add_typer(matching.conversions, name="conversions")
 app.add_typer(payouts.payouts, name="payouts")

@@ -12,6 +12,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Days = Annotated[int, typer.Option(min=1, max=3650, help="how far back")]
 Reason = Annotated[str | None, typer.Option(help="for the audit trail")]
 COLUMNS = ("missing", "source", "partner", "offer", "host", "shape", "clicks", "all_clicks", "old_partners", "last_seen", "example")
+PROPOSED = ("proposed_destination", "proposed_campaign")  # shown where the old platform was asked
 EXAMPLE_MAX = 60
 
 orphans = typer.Typer(help="Orphan clicks: what is missing, and the mapping that mends it.", no_args_is_help=True)
@@ -28,7 +29,7 @@ def list_all(
     if json:
         show.as_json(found)
         return
-    rows = [{name: row[name] for name in COLUMNS} | {"example": row["example"][:EXAMPLE_MAX]} for row in found["items"]]
+    rows = [{name: row[name] for name in (*COLUMNS, *PROPOSED)} | {"example": row["example"][:EXAMPLE_MAX]} for row in found["items"]]
     show.table(rows, empty="no orphans", keep=COLUMNS)
 
 

@@ -33,7 +33,8 @@ def report(
     metrics: Annotated[
         str,
         typer.Option(
-            help="of clicks, all_clicks, unique_clicks, conversions, revenue, payout (the default), cr, epc, aov", show_default=False
+            help="of clicks, all_clicks, unique_clicks, conversions, revenue, payout (the default), impressions, cr, ctr, epc, aov",
+            show_default=False,
         ),
     ] = "",
     where: Annotated[

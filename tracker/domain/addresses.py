@@ -54,6 +54,13 @@ def kept(address: str, mode: str, key: bytes, day: str) -> str:
     raise ValueError(f"no such IP mode: {mode!r}")
 
 
+def came_by_https(scheme: str, peer: str | None, forwarded_proto: str, trusted: Iterable[Network]) -> bool:
+    """Whether the client came by https: `X-Forwarded-Proto` counts where a trusted proxy of ours sent it, else the connection's scheme."""
+    nearest = _read(peer) if peer and forwarded_proto else None
+    said = forwarded_proto if nearest is not None and _is_trusted(nearest, trusted) else ""
+    return (said.partition(",")[0].strip().lower() or scheme) == "https"
+
+
 @lru_cache(maxsize=8192)
 def kept_network(address: str, mode: str) -> str:
     """The /24 or /48 that a click is stored with: whoever reads it learns no more than `kept` tells; `""` where that hides the network."""

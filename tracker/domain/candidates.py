@@ -1,7 +1,7 @@
 """Who may earn a conversion, who does, and why each of the others does not. Pure.
 
 Candidates come in the order in which they go: the click that the store names, an old platform's click, a coupon, clicks of the
-visitor's cookie, the partner who brought the customer before.
+visitor's cookie, the partner who brought the customer before, the partner whom an old platform's report names by itself.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tracker.domain.attribution import is_in_window
 
-Kind = Literal["click", "old_click", "coupon", "cookie", "customer"]
+Kind = Literal["click", "old_click", "coupon", "cookie", "customer", "named"]
 Model = Literal["last", "first"]
 CLICKS = frozenset(("click", "old_click", "cookie"))
 
@@ -30,7 +30,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Somebody who may earn. `at`: when the click, or the customer's earlier order, was; None for a coupon. `source`: for the caller."""
+    """Somebody who may earn. `at`: when the click, or the customer's earlier order, was; None for a coupon and for who is named.
+
+    `name`: the id of a click, the same for several where an old platform gave them one. `source`: for the caller.
+    """
 
     kind: Kind
     name: str
@@ -53,7 +56,7 @@ def decide(candidates: Sequence[Candidate], *, advertiser: int, converted_at: da
     """Choose among `candidates` for a conversion of `advertiser`.
 
     The first that may earn goes, but for a coupon whose campaign puts coupons first. Where that is a click, the campaign's model
-    decides between it and its other clicks: the last one, or the first.
+    decides between it and its other clicks: the last one, or the first. Of clicks that share an id only the first that may earn goes.
     """
     reasons = {id(one): _refusal(one, advertiser, converted_at, received_at) for one in candidates}
     able = [one for one in candidates if not reasons[id(one)]]
@@ -92,7 +95,8 @@ def _winner(able: Sequence[Candidate]) -> Candidate | None:
     first = coupon or next(iter(able), None)
     if first is None or first.kind not in CLICKS:
         return first
-    rivals = [one for one in able if one.kind in CLICKS and one.campaign == first.campaign and one.at is not None]
+    names = {(one.kind, one.name): one for one in reversed(able) if one.kind in CLICKS}
+    rivals = [one for one in names.values() if one.campaign == first.campaign and one.at is not None]
     return (min if first.rules.model == "first" else max)(rivals, key=lambda one: (one.at, one is first))
 
 
@@ -103,6 +107,7 @@ def _named(one: Candidate) -> str:
         "coupon": f"coupon {one.name}",
         "cookie": f"click {one.name} of the cookie",
         "customer": "the customer's earlier order",
+        "named": "the partner whom the report names",
     }[one.kind]
 
 
@@ -112,6 +117,8 @@ def _won(winner: Candidate, received_at: datetime, able: int) -> str:
         return f"{_named(winner)}, which goes before clicks" if rules.coupon_first and able > 1 else _named(winner)
     if winner.kind == "customer":
         return f"{_named(winner)}, not more than {rules.customer_window.days} days ago"
+    if winner.kind == "named":
+        return f"{_named(winner)}, with a token of the store"
     rule = f", the {rules.model} of those who may earn" if able > 1 else ""
     ahead = "; its clock is ahead of ours" if winner.at and winner.at > received_at else ""
     return f"{_named(winner)}, inside its window of {rules.window.days} days{rule}{ahead}"

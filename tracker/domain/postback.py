@@ -61,7 +61,11 @@ def advertiser_of(advertiser_id: int, slug: str, currency: str, settings: Mappin
 
 @dataclass(frozen=True, slots=True)
 class Postback:
-    """One report, checked. `txid` is never empty; `status_original` is "" when the store did not say."""
+    """One report, checked. `txid` is never empty; `status_original` is "" when the store did not say.
+
+    `visits` are what `visitor_cookie.read` returns. `campaign` and `partner` are ids that the report itself names: the campaign
+    chooses among clicks that share an old platform's id, and both together may earn where no click does.
+    """
 
     postback_id: UUID
     received_at: datetime
@@ -88,6 +92,8 @@ class Postback:
     visits: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     stated_at: datetime | None = None
+    campaign: int | None = None
+    partner: int | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -145,12 +151,14 @@ def read(
     source: Source = "postback",
     ip: str = "",
     visits: Sequence[str] = (),
+    is_named: bool = False,
 ) -> Postback:
     """Check and read a postback's parameters, named and written as the advertiser's settings say.
 
     Without a txid the click id is the key (`click_key`), so one click can make one such conversion a goal. From a
     pixel, whose key anybody can read, the status is the advertiser's `pixel_status` whatever it says. `visits`: ids of
-    clicks that the visitor's cookie names, checked by the caller. When it happened is what the store says, never what a pixel does.
+    clicks that the visitor's cookie names, checked by the caller; `is_named`: the report names who brought it, checked too. When it
+    happened is what the store says, never what a pixel does.
     A shop's webhooks all say when the sale happened, and `stated_at` when this one came about.
 
     Raises:
@@ -160,7 +168,7 @@ def read(
     click = _click_id(parameters.get("click_id", ""))
     coupon = _text("coupon", parameters.get("coupon", ""), COUPON_MAX)
     customer = _text("customer", parameters.get("customer", ""), CUSTOMER_MAX)
-    if not (click or coupon or customer or visits):
+    if not (click or coupon or customer or visits or is_named):
         raise InvalidPostback("click_id", "click_id or coupon is required, or a customer who bought before")
     txid = _text("txid", parameters.get("txid", ""), TXID_MAX)
     key = click or next(iter(visits), "")

@@ -73,6 +73,11 @@ class Resolution(Struct, frozen=True, kw_only=True, gc=False):
     forward: bytes = b""
     wants_anchor: bool = False
 
+    @property
+    def is_report(self) -> bool:
+        """A postback, pixel or impression of the host's platform: answered in its words and kept as a report, never a click."""
+        return self.missing == NO_CLICK
+
 
 class JoinedRoute(Struct, frozen=True, kw_only=True, gc=False):
     """A link with its campaign and partner, compiled: the part of a resolution that does not move from click to click.
@@ -242,12 +247,24 @@ def old_link(table: OldIds, host: HostRoute, source: Source, reading: Reading) -
     return OldLink(join(found.link, found.campaign, found.partner), found.campaign, "")
 
 
-def forward_address(registered: HostRoute, target: bytes) -> bytes:
-    """Where a visitor of `registered` goes at the old platform, path and query as they came; empty: nowhere, the host is not there.
+def registered_host(table: RouteReader, host: bytes) -> HostRoute | None:
+    """The registered host that a Host header names: of that very port, else of any."""
+    name = host_key(host[:HOST_LOOKED_AT])
+    bare = name.partition(":")[0]
+    return table.host(name) or (None if bare == name else table.host(bare))
 
-    Never back to the host itself: whoever points the old name here and forwards to it would send visitors round in circles.
+
+def forward_address(registered: HostRoute, target: bytes) -> bytes:
+    """Where a visitor of `registered` goes at the old platform; empty: nowhere, the host is not there."""
+    return old_address(registered, target) if registered.state in FORWARDING else b""
+
+
+def old_address(registered: HostRoute, target: bytes) -> bytes:
+    """The address of `target` at the old platform, path and query as they came; empty: nobody said where that is.
+
+    Never at the host itself: whoever points the old name here and forwards to it would send visitors round in circles.
     """
-    if registered.state not in FORWARDING or not registered.forward_to:
+    if not registered.forward_to:
         return b""
     origin = registered.forward_to.rstrip("/").encode("utf-8", "surrogatepass")
     return b"" if host_of(origin) == registered.host else printable(origin + target)

@@ -16,11 +16,11 @@ from tracker.settings import PREFIX, Settings
 
 Program = tuple[str, ...]  # the command line that a part's words are added to
 TURNOUT: Program = (sys.executable, "-m", "tracker")
-WORKERS = ("conversions", "routes", "keeper", "clicks")  # in the order of their stop: clicks empty their stream last
+WORKERS = ("conversions", "postbacks", "routes", "keeper", "clicks")  # in the order of their stop: clicks empty their stream last
 READY_PATHS = {"redirector": "/-/readyz", "tracker": "/readyz"}
 METRICS_SOCKET_VARIABLE = "TURNOUT_INTERNAL_METRICS_SOCKET"
 STOP_TIMEOUT_S = 10.0
-DRAIN_STOP_TIMEOUT_S = 12.0  # ten to empty the stream, two to end
+DRAIN_STOP_TIMEOUT_S = 12.0  # ten to empty the stream, or to hear the answer to what was sent, two to end
 
 
 def metrics_socket(settings: Settings, worker: str) -> Path:
@@ -78,7 +78,7 @@ def worker(settings: Settings, program: Program, name: str) -> Part:
         name=name,
         argv=(*program, "work", name),
         ready=readiness(Endpoint(socket_path=path), "/readyz"),
-        stop_timeout_s=DRAIN_STOP_TIMEOUT_S if name in ("clicks", "conversions") else STOP_TIMEOUT_S,
+        stop_timeout_s=DRAIN_STOP_TIMEOUT_S if name in ("clicks", "conversions", "postbacks") else STOP_TIMEOUT_S,
         env=environment(settings) | {METRICS_SOCKET_VARIABLE: str(path)},
         before_start=lambda: path.unlink(missing_ok=True),
     )

@@ -30,6 +30,7 @@ SUB_PREFIX: Final = "sub."
 SUBS_MAX: Final = 10
 REF: Final = 0
 _OWN_PLACE = re.compile(r"sub([1-9]|10)")
+_SLASHES = re.compile(rb"/{2,}+")
 _RUN = re.compile(r"(.*?)(\d+)\.\.(\d+)")
 _DESTINATIONS: dict[str, Callable[[bytes], bytes | None]] = {
     "absolute": values.destination,
@@ -163,6 +164,9 @@ class Source:
     `labels` says where a click's sub ids are recorded: name → 1 to 10 for `sub1` to `sub10`, REF for `ref`. The settings come first,
     then the profile's `ref`, then names that are `sub1` to `sub10` themselves, then the others in the order of the profile, each into the
     next free place. A name beyond ten has none; all of them are kept by their own names beside it.
+
+    `landing`: the parameters that bring the platform's click id to a shop. `has_cookies`: its visitors are known by a cookie on its
+    hosts: it has pixels that a browser loads, or cookies of its own.
     """
 
     def __init__(self, profile: Profile, settings: SourceSettings = AS_SHIPPED) -> None:
@@ -175,12 +179,26 @@ class Source:
         self.static = _by_literal(self.groups, fold=False)
         self.folded = _by_literal(self.groups, fold=True)
         self.patterns = tuple(group for group in self.groups if group.pattern.literal is None)
+        self._report_paths = frozenset(path for path, groups in self.folded.items() if _is_of_reports(groups[0]))
         self.reads_anchors = any(group.style == "fragment" and group.shapes[0].kind == "click" for group in self.groups)
         self.labels = _labels(profile, settings)
+        self.landing = tuple(settings.parameters.get(name, name) for name in profile.click_id.landing)
+        self.has_cookies = bool(profile.click_id.cookies) or any(shape.kind == "pixel" for shape in profile.shape)
+
+    def mistyped_report(self, path: bytes) -> bytes | None:
+        """`path` without doubled slashes, where in some case it is that of reports alone, and as it came it is no known one."""
+        if path in self.static:
+            return None
+        tidy = _SLASHES.sub(b"/", path) if b"//" in path else path
+        return tidy if tidy.lower() in self._report_paths else None
 
     def mapped(self, ids: Iterable[str | None]) -> tuple[str | None, ...]:
         """The ids as the source's maps have them, in the order of `ID_FIELDS`."""
         return tuple(None if value is None else found.get(value, value) for value, found in zip(ids, self.id_maps, strict=True))
+
+
+def _is_of_reports(group: Group) -> bool:
+    return all(shape.kind != "click" for shape in group.shapes)
 
 
 def _labels(profile: Profile, settings: SourceSettings) -> dict[str, int]:

@@ -30,13 +30,21 @@ def outcome_of(profile: Profile, reading: Reading) -> Outcome:
     """Judge the conversion of `reading` by the rules of its profile. A negative amount is a reversal where the profile says so."""
     rules = profile.outcomes
     conversion = reading.conversion
-    told = conversion.amount if conversion else None
+    told = (conversion.amount if conversion else None) or _sum_of_items(rules, reading)
     amount = _number(told)
     is_default = told is None or told.lower() in rules.default_amount
-    status = _status(rules, reading)
+    status: Status = "ignored" if reading.shape in rules.no_conversion else _status(rules, reading)
     if amount is not None and amount < 0 and rules.negative_is_reversal:
         status, amount = "reversed", -amount
     return Outcome(status, amount, amount is not None or is_default, _same(rules, reading))
+
+
+def _sum_of_items(rules: Outcomes, reading: Reading) -> str | None:
+    """The lines' amounts added up; the first that is no number, where one is none; None: there are no lines."""
+    lines = [value for name, value in reading.sub_ids.items() if rules.items and name.startswith(rules.items) and value]
+    numbers = [_number(line) for line in lines]
+    wrong = next((line for line, number in zip(lines, numbers, strict=True) if number is None), None)
+    return wrong or (f"{sum(filter(None, numbers), Decimal(0)):f}" if lines else None)
 
 
 def _number(told: str | None) -> Decimal | None:

@@ -84,7 +84,11 @@ class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Outcomes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the platform's words for a conversion's status become ours, and what its amounts mean."""
+    """How the platform's words for a conversion's status become ours, and what its amounts mean.
+
+    `coupon`: the sub ids that hold a coupon's code. `items`: how the names of the sub ids begin that hold the lines of an order, which
+    are its amount where none is sent. `no_conversion`: the shapes that report none, whatever they say.
+    """
 
     approved: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
@@ -96,6 +100,9 @@ class Outcomes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     negative_is_reversal: bool = False
     default_amount: tuple[str, ...] = ()
     same_conversion: tuple[str, ...] = ("order_id",)
+    coupon: tuple[str, ...] = ()
+    items: str = ""
+    no_conversion: tuple[str, ...] = ()
     confidence: Confidence = "documented"
     source: str = ""
 
@@ -124,10 +131,14 @@ class Export(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ClickId(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The platform's click id: how it looks, and whether it names one click."""
+    """The platform's click id: how it looks, and whether it names one click.
+
+    `landing`: the parameters that bring it to the shop; `cookies`: those of the platform's own, on its host, that hold it.
+    """
 
     format: str = ""
     landing: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
     unique: bool = True
     samples: tuple[str, ...] = ()
     confidence: Confidence = "documented"

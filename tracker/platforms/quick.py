@@ -31,6 +31,8 @@ def read_plain(source: Source, target: bytes) -> Reading | None:
     pairs = _pairs(query) if query else []
     if pairs is None:
         return None
+    if source.mistyped_report(path) is not None:
+        return None
     for group in source.static.get(path) or source.patterns:
         gate = group.gate
         if gate is not None and not any(name.lower() in gate for name, _ in pairs):

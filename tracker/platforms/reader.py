@@ -71,7 +71,8 @@ def read(source: Source, host: bytes, target: bytes, scheme: bytes = b"https") -
 def read_any(source: Source, host: bytes, target: bytes, scheme: bytes = b"https") -> Reading:
     """`read` without its short way for plain targets, which `quick.read_plain` answers just so."""
     request = _Request(source, host, target, scheme)
-    return request.first(source.static.get(request.path) or source.patterns) or request.repaired() or Reading(platform=source.platform)
+    found = request.mistyped() or request.first(source.static.get(request.path) or source.patterns) or request.repaired()
+    return found or Reading(platform=source.platform)
 
 
 def _tidied(target: bytes) -> bytes:
@@ -111,6 +112,19 @@ class _Request:
                     if in_host is not None:
                         return self._built(shape, group, match, found, in_host, doubt)
         return None
+
+    def mistyped(self) -> Reading | None:
+        """A report whose path is right but for doubled slashes or case: a shape that takes any path must not have it before that."""
+        tidy = self.source.mistyped_report(self.path)
+        if tidy is None:
+            return None
+        has_other_case = tidy not in self.source.static and self.source.is_case_exact
+        own, self.path = self.path, tidy
+        doubt = "path in another case" if has_other_case else REPAIRED if tidy != own else ""
+        reading = self.first(self.source.folded[tidy.lower()], fold=True, doubt=doubt)
+        if reading is None:
+            self.path = own
+        return reading
 
     def repaired(self) -> Reading | None:
         """Try the path decoded and without doubled slashes, without regard to case, and as the last of two pasted URLs."""

@@ -1,0 +1,165 @@
+"""What comes to a registered old host and is no click: from a request to the report that is kept, the old platform's answer and the cookie.
+
+For the redirector and for the tracker's own port.
+"""
+
+import asyncio
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from tracker import wire
+from tracker.adapters.journal.recording import Recording
+from tracker.domain import addresses, visitor_cookie
+from tracker.domain.cookie_bridge import carried, cookie_in, old_id_in_cookies, old_id_in_url, without_ours
+from tracker.domain.old_reports import KINDS, LANDING, PIXEL, POSTBACK, OldReport, settings_of
+from tracker.domain.posted import merged
+from tracker.domain.resolve import Resolution
+from tracker.domain.routes import HostRoute, Installation
+from tracker.platforms.compiled import Source
+from tracker.platforms.reader import read
+from tracker.platforms.reading import Reading
+from tracker.platforms.replies import Answer, answer_to
+
+KEEP_BUDGET_S: Final = 2.0  # then neither disk nor Redis has taken it
+UNAVAILABLE: Final = Answer(503, "text/plain; charset=utf-8", b"not kept, send it again\n")
+SEEN_PATH: Final = b"/-/seen.gif"
+SEEN_PARAMETER: Final = b"old_click_id"
+REFUSALS: Final = ("too_large", "too_slow", "unavailable", "flooded")  # why a report was not taken
+CONTENT_TYPE_MAX: Final = 255  # bytes
+# Some platforms answer with a word of the URL (`return=…`), as HTML: a browser that is sent there must not run it.
+ANSWER_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox; default-src 'none'"))
+
+
+class Asked(msgspec.Struct, gc=False):
+    """A request to an old host. `address` is the client's, whole; `cookies` its Cookie header; `at_us` microseconds since 1970.
+
+    `report_id` are 16 random bytes for what is kept of it. `is_looking`: HEAD or a prefetch, answered and not kept.
+    """
+
+    report_id: bytes
+    at_us: int
+    method: bytes
+    host: bytes
+    target: bytes
+    address: str
+    content_type: bytes = b""
+    body: bytes = b""
+    user_agent: bytes = b""
+    cookies: bytes = b""
+    is_https: bool = False
+    is_looking: bool = False
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of a report: the `answer` that is due when it is kept, and `report`; None: nothing is to be kept.
+
+    `cookie` is a `Set-Cookie`, `""` for none.
+    """
+
+    platform: str
+    kind: str
+    answer: Answer
+    report: OldReport | None
+    cookie: str = ""
+
+    @property
+    def unkept(self) -> Answer:
+        """The answer when nothing could keep it: a store sends a postback again, a page's image must not break."""
+        return UNAVAILABLE if self.kind == POSTBACK else self.answer
+
+
+def reading_of(found: Resolution, host: bytes, target: bytes, content_type: bytes, body: bytes) -> Reading | None:
+    """The report that a request is, its body looked at too; None: it is none, and goes on as `found`."""
+    if found.source is None or found.reading is None:
+        return None
+    if body:
+        reading = read(found.source, host, merged(target, content_type, body))
+        if reading.kind in KINDS:
+            return reading
+    return found.reading if found.is_report else None
+
+
+def told(route: HostRoute, source: Source, reading: Reading, asked: Asked, installation: Installation, ip_mode: str) -> Told:
+    """What becomes of the report `reading` (of `reading_of`) at a registered host."""
+    kind = reading.kind or ""
+    answer = answer_to(source.profile, reading)
+    if asked.is_looking:
+        return Told(source.platform, kind, answer, None)
+    report = _report(kind, source, asked, installation, ip_mode)
+    if kind == PIXEL and asked.cookies and settings_of(route.settings).tee:
+        report.cookie = without_ours(asked.cookies)
+    cookie = ""
+    if kind != POSTBACK:
+        cookie = new_cookie(source, reading, installation, target=asked.target, cookies=asked.cookies, is_https=asked.is_https)
+    return Told(source.platform, kind, answer, report, cookie)
+
+
+def landed(source: Source, asked: Asked, installation: Installation, ip_mode: str) -> OldReport | None:
+    """What a shop's page tells by `/-/seen.gif`: the old platform's id of the newest click of ours; None without both."""
+    pairs = (pair.partition(b"=") for pair in asked.target.partition(b"?")[2].split(b"&"))
+    stated = next((value for name, _, value in pairs if name == SEEN_PARAMETER), b"")
+    old_click_id = unquote_to_bytes(stated.replace(b"+", b" ")).strip()
+    report = _report(LANDING, source, asked, installation, ip_mode)
+    ours = tuple(visit for visit in report.visits if not visit.startswith(visitor_cookie.OLD))[:1]
+    if not ours or not visitor_cookie.old_visit(old_click_id.decode("utf-8", "replace")):
+        return None
+    report.visits, report.old_click_id = ours, old_click_id
+    return report
+
+
+def new_cookie(
+    source: Source, reading: Reading, installation: Installation, *, target: bytes, cookies: bytes, is_https: bool, click_id: str = ""
+) -> str:
+    """The `Set-Cookie` by which the visitor is found later, with `click_id` (26 characters) and the old platform's ids; `""`: nothing new.
+
+    None on hosts whose platform has neither pixels nor cookies, and none while this machine does not know the installation's secret.
+    """
+    key = _key(installation.visitor_secret)
+    if key is None or not source.has_cookies:
+        return ""
+    old_ids = (old_id_in_cookies(source.profile, cookies), old_id_in_url(source, reading, target))
+    value = carried(_ours(cookies), key, old_ids, click_id)
+    return visitor_cookie.set_cookie(value, is_secure=is_https) if value else ""
+
+
+async def is_kept(recording: Recording | None, report: OldReport) -> bool:
+    """Record it, and wait until disk or Redis has it, for 2 s at most."""
+    if recording is None:
+        return False
+    try:
+        async with asyncio.timeout(KEEP_BUDGET_S):
+            await recording.record(wire.Receipt(None, old=report))
+    except TimeoutError:
+        return False
+    return True
+
+
+def _report(kind: str, source: Source, asked: Asked, installation: Installation, ip_mode: str) -> OldReport:
+    key = _key(installation.visitor_secret)
+    return OldReport(
+        postback_id=asked.report_id,
+        received_at_us=asked.at_us,
+        kind=kind,
+        platform=source.platform,
+        method=asked.method.decode("latin-1"),
+        host=asked.host,
+        target=asked.target,
+        content_type=asked.content_type[:CONTENT_TYPE_MAX],
+        body=asked.body,
+        ip=addresses.kept(asked.address, ip_mode, b"", "") if ip_mode in ("truncate", "full") else "",  # as postbacks keep it
+        user_agent=asked.user_agent,
+        visits=visitor_cookie.read(_ours(asked.cookies), key) if key is not None else (),
+        old_click_id=old_id_in_cookies(source.profile, asked.cookies).encode(),
+    )
+
+
+def _ours(cookies: bytes) -> str:
+    return cookie_in(cookies, visitor_cookie.NAME).decode("latin-1") if cookies else ""
+
+
+@lru_cache(maxsize=4)
+def _key(visitor_secret: str) -> bytes | None:
+    return visitor_cookie.derive(visitor_secret.encode()) if visitor_secret else None
