@@ -310,6 +310,7 @@ def test_a_dead_nodes_volume_is_drained(pipeline, tmp_path, redis_url):
     volume = tmp_path / "volume"
     shutil.move(pipeline.directory / "journal", volume)
     pipeline.start("work clicks")
+    pipeline.start("work conversions")
     code, out, err = pipeline.turnout("drain", str(volume), "--json")
     assert code == 0, err
     assert '"open":0' in out.replace(" ", "")
@@ -334,6 +335,7 @@ def test_a_drain_after_its_partition_was_dropped_revives_nothing(pipeline, tmp_p
     pipeline.click(100)
     pipeline.kill("serve redirector")
     pipeline.start("work clicks", TURNOUT_CLICK_RETENTION_DAYS="10")
+    pipeline.start("work conversions")
     pipeline.start("work keeper", TURNOUT_CLICK_RETENTION_DAYS="10")
     wait_until_sync(lambda: pipeline.query("SELECT FROM installation WHERE key = 'retention_floor'"), because="the keeper dropped old days")
     code, _, err = pipeline.turnout("drain", str(pipeline.directory))
@@ -350,5 +352,5 @@ def test_no_key_without_an_end_but_the_listed_ones(pipeline):
     pipeline.click(80)
     pipeline.settle()
     client = pipeline.redis()
-    listed = {wire.stream_key("clicks", 0).encode()}
+    listed = {wire.stream_key(kind, 0).encode() for kind in ("clicks", "conversions")}
     assert {key for key in client.scan_iter() if client.ttl(key) == -1} == listed

@@ -41,6 +41,25 @@ txn = env.begin()
 print("up", flush=True)
 time.sleep(60)
 """
+OPENING = """
+import pathlib, sys, threading
+from tracker.adapters.lmdb_route_store import RouteStore
+from tracker.adapters.lmdb_routes import RouteTable
+path = pathlib.Path(sys.argv[1])
+store, is_over = RouteStore(path), threading.Event()
+def write():
+    while not is_over.is_set():
+        store.apply((), (), None)
+writing = threading.Thread(target=write)
+writing.start()
+for _ in range(300):
+    table = RouteTable(path)
+    table.refresh()
+    assert table.is_open
+    table.close()
+is_over.set()
+writing.join()
+"""
 
 
 @pytest.fixture
@@ -238,3 +257,8 @@ def test_the_cache_is_bounded(store, table, monkeypatch):
     for n in range(100):
         assert table.get_link(b"%d" % n) is None
     assert len(table._links) <= 10
+
+
+def test_readers_open_the_table_while_a_thread_of_the_same_process_writes_it(path):
+    # Not in this process: the two would wait for one another for ever, and no time-out of a test can end that.
+    subprocess.run([sys.executable, "-c", OPENING, str(path)], check=True, timeout=60)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -26,6 +26,13 @@ SPACE_BYTES = 4 * 1024**2  # least free space to begin a table with
 ROUTES, ROWS, META = b"routes", b"rows", b"meta"
 
 Identity = tuple[int, int]  # device and inode of a file
+Databases = dict[bytes, Any]  # by name
+
+
+class _Opened(NamedTuple):
+    env: Any
+    databases: Databases
+    is_writable: bool
 
 
 def lock_path(path: Path) -> Path:
@@ -48,32 +55,36 @@ def reserve(path: Path) -> None:
 
 
 class Environments:
-    """What this process has open: LMDB must not open a file twice, so a publisher and readers in one process share."""
+    """What this process has open: LMDB must not open a file twice, so a publisher and readers in one process share.
+
+    The databases are opened once, with the file: opening one later takes LMDB's lock of writers and waits for it with Python's own
+    held, so that a writer in another thread could never let go.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Identity, tuple[Any, bool]] = {}
+        self._open: dict[Identity, _Opened] = {}
         self._users: Counter[Identity] = Counter()
 
-    def acquire(self, path: Path, *, writable: bool, map_size_bytes: int) -> tuple[Identity, Any]:
-        """The environment of `path`, and what to `release`. The space for its lock file is made first."""
+    def acquire(self, path: Path, *, writable: bool, map_size_bytes: int) -> tuple[Identity, Any, Databases]:
+        """What to `release`, the environment of `path`, and its databases. The space for its lock file is made first."""
         with self._lock:
             found = self._open.get(identity_of(path)) if path.exists() else None
             if found is None:
-                found = (_enter(path, writable, map_size_bytes), writable)
-            elif writable and not found[1]:
+                found = _enter(path, writable, map_size_bytes)
+            elif writable and not found.is_writable:
                 raise OSError(errno.EBUSY, f"{path} is open for reading here: start the publisher before the readers")
             identity = identity_of(path)
             self._open[identity] = found
             self._users[identity] += 1
-            return identity, found[0]
+            return identity, found.env, found.databases
 
     def release(self, identity: Identity) -> None:
         """Close the environment when nobody here uses it any more."""
         with self._lock:
             self._users[identity] -= 1
             if not self._users[identity]:
-                self._open.pop(identity)[0].close()
+                self._open.pop(identity).env.close()
 
 
 environments = Environments()
@@ -85,10 +96,16 @@ def identity_of(path: Path) -> Identity:
     return info.st_dev, info.st_ino
 
 
-def _enter(path: Path, writable: bool, map_size_bytes: int) -> Any:
+def _enter(path: Path, writable: bool, map_size_bytes: int) -> _Opened:
     reserve(path)
     options: dict[str, Any] = {"subdir": False, "max_dbs": 8, "max_readers": MAX_READERS, "mode": 0o660}
-    return lmdb.open(str(path), readonly=not writable, map_size=map_size_bytes, **options)
+    env = lmdb.open(str(path), readonly=not writable, map_size=map_size_bytes, **options)
+    try:
+        names = (ROUTES, ROWS, META) if writable else (ROUTES, ROWS)
+        return _Opened(env, {name: env.open_db(name, create=writable) for name in names}, writable)
+    except lmdb.Error:
+        env.close()
+        raise
 
 
 @contextmanager

@@ -55,8 +55,8 @@ class RouteStore:
             self._open(map_size_bytes)
 
     def _open(self, map_size_bytes: int) -> None:
-        self._identity, self._env = environments.acquire(self.path, writable=True, map_size_bytes=map_size_bytes)
-        self._routes, self._rows, self._meta = (self._env.open_db(name) for name in (ROUTES, ROWS, META))
+        self._identity, self._env, found = environments.acquire(self.path, writable=True, map_size_bytes=map_size_bytes)
+        self._routes, self._rows, self._meta = found[ROUTES], found[ROWS], found[META]
 
     def close(self) -> None:
         """Let go of the file."""

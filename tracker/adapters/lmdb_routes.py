@@ -348,8 +348,8 @@ class RouteTable:
         self._txnid = -1
 
     def _open(self) -> None:
-        self._identity, self._env = environments.acquire(self.path, writable=False, map_size_bytes=self._map_size_bytes)
-        self._routes, self._rows = (self._env.open_db(name, create=False) for name in (ROUTES, ROWS))
+        self._identity, self._env, found = environments.acquire(self.path, writable=False, map_size_bytes=self._map_size_bytes)
+        self._routes, self._rows = found[ROUTES], found[ROWS]
 
 
 def _length(key: Any) -> int:
