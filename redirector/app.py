@@ -23,7 +23,7 @@ from tracker.domain import addresses
 from tracker.domain.posted import BODY_MAX_BYTES
 from tracker.errors import RejectedInput
 from tracker.journals import click_journal, conversion_journal
-from tracker.old_hosts import ANSWER_HEADERS, SEEN_PATH, is_kept
+from tracker.old_hosts import ANSWER_HEADERS, SEEN_PATH, UNAVAILABLE, is_kept
 from tracker.platforms.replies import GIF
 from tracker.request_body import read_body
 from tracker.route_table import route_table
@@ -129,6 +129,8 @@ class RedirectorApp:
             try:
                 request.body = await read_body(receive, request.headers, max_bytes=BODY_MAX_BYTES)
             except RejectedInput as exc:
+                if self._handler.is_click(request):
+                    return True  # as a click it needs no body
                 self._metrics.refused[exc.code] += 1
                 await _plain(send, exc.status, f"{exc}\n".encode())
                 return False
@@ -141,8 +143,8 @@ class RedirectorApp:
             if await is_kept(self._reports, told.report):
                 self._metrics.reports[told.platform, told.kind] += 1
             else:
-                unkept = told.unkept
-                answer.status, answer.content_type, answer.body = unkept.status, unkept.content_type, unkept.body
+                if told.must_be_kept:
+                    answer.status, answer.content_type, answer.body = UNAVAILABLE.status, UNAVAILABLE.content_type, UNAVAILABLE.body
                 answer.refusal = "unavailable"
         if answer.refusal:
             self._metrics.refused[answer.refusal] += 1

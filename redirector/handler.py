@@ -14,11 +14,12 @@ from redirector.request import Request
 from tracker import old_hosts, wire
 from tracker.adapters.countries import CountryLookup
 from tracker.adapters.lmdb_routes import RouteTable
+from tracker.adapters.user_agents import parse
 from tracker.click_record import BOT, DAY_US, RATE_LIMITED, VALID, Visitor, click_record, secret_of, verdict_of
 from tracker.domain import addresses, click_id, resolve
 from tracker.domain.addresses import Network
 from tracker.domain.destination import destination, labels_of
-from tracker.domain.old_reports import POSTBACK, OldReport, settings_of
+from tracker.domain.old_reports import LANDING, POSTBACK, OldReport, settings_of
 from tracker.domain.routes import HostRoute
 from tracker.domain.urls import host_of
 from tracker.old_hosts import Asked, Told
@@ -81,7 +82,7 @@ class Handler:
         if found.is_report or request.body:
             reading = old_hosts.reading_of(found, request.host, request.target, request.header(b"content-type"), request.body)
             if reading is not None and found.host is not None and found.source is not None:
-                return self._reported(found.host, found.source, reading, self._asked(request, raw_id, now_us))
+                return self._reported(found.host, found.source, reading, self._asked(request, raw_id, now_us), found.forward)
         if found.wants_anchor and not found.forward:
             return ANCHOR
         address = addresses.client_address(request.peer, request.forwarded_for, self._trusted)
@@ -116,7 +117,7 @@ class Handler:
         )
         answer = _answer(location, text_id, found.outcome, record, resolved)
         if found.host is not None:
-            self._on_registered_host(answer, found, request, flood)
+            self._on_registered_host(answer, found, request)
         return _in_old_words(found, answer) if found.reading is not None and found.reading.answer else answer
 
     def is_old_host(self, host: bytes) -> bool:
@@ -124,12 +125,17 @@ class Handler:
         registered = resolve.registered_host(self._table, host)
         return registered is not None and self._table.source_of(registered) is not None
 
+    def is_click(self, request: Request) -> bool:
+        """Whether the target alone is that of a link or of an old click: it is one too when its body cannot be had."""
+        found = resolve.resolve(self._table, request.host, request.target, mint()[1] // 1000)
+        return bool(found.link_id) or (found.reading is not None and found.reading.kind == resolve.CLICK)
+
     def seen(self, request: Request) -> OldReport | None:
         """What a shop's page tells of a click (`/-/seen.gif`); None: nothing that could be kept."""
         registered = resolve.registered_host(self._table, request.host)
         source = None if registered is None else self._table.source_of(registered)
         asked = self._asked(request, *mint())
-        if registered is None or source is None or asked.is_looking or self._is_flood(asked, registered.host_id):
+        if registered is None or source is None or asked.is_looking(LANDING) or self._is_flood(asked, registered.host_id):
             return None
         return old_hosts.landed(source, asked, self._table.installation(), self._ip_mode)
 
@@ -151,18 +157,18 @@ class Handler:
             user_agent=request.user_agent,
             cookies=request.cookies(),
             is_https=self._is_https(request),
-            is_looking=request.method == b"HEAD" or request.is_prefetch,
+            is_ahead=request.is_prefetch,
         )
 
     def _is_https(self, request: Request) -> bool:
         proto = request.header(b"x-forwarded-proto").decode("latin-1")
         return addresses.came_by_https(request.scheme, request.peer, proto, self._trusted)
 
-    def _reported(self, route: HostRoute, source: Source, reading: Reading, asked: Asked) -> Answer:
+    def _reported(self, route: HostRoute, source: Source, reading: Reading, asked: Asked, forward: bytes) -> Answer:
         """The old platform's answer to a postback, pixel or impression, and the report that must be safe before it leaves."""
-        told = old_hosts.told(route, source, reading, asked, self._table.installation(), self._ip_mode)
-        reply = told.answer
-        answer = Answer(reply.status, b"", b"", told.kind, None, body=reply.body, content_type=reply.content_type, told=told)
+        told = old_hosts.told(route, source, reading, asked, self._table.installation(), self._ip_mode, forward)
+        reply, body = told.answer, b"" if told.location else told.answer.body
+        answer = Answer(told.status, told.location, b"", told.kind, None, body=body, content_type=reply.content_type, told=told)
         # A store's server sends all its orders from one address: postbacks have no limit.
         if told.report is not None and told.kind != POSTBACK and self._is_flood(asked, route.host_id):
             answer.refusal = "flooded"
@@ -174,21 +180,20 @@ class Handler:
         flood = self._limiter.judge(addresses.network(asked.address), _REPORTS + host_id, asked.at_us // 1_000_000)
         return flood is Flood.COUNTED_ONLY
 
-    def _on_registered_host(self, answer: Answer, found: resolve.Resolution, request: Request, flood: Flood) -> None:
+    def _on_registered_host(self, answer: Answer, found: resolve.Resolution, request: Request) -> None:
         """What only visitors of registered hosts get: the cookie, and a question to the old platform where nobody knows the link."""
         if request.method == b"HEAD" or request.is_prefetch or found.host is None or answer.record is None:
             return
-        if found.source is not None and found.reading is not None and found.source.has_cookies:
+        if found.source is not None and found.source.has_cookies:
             answer.cookie = old_hosts.new_cookie(
                 found.source,
-                found.reading,
                 self._table.installation(),
-                target=request.target,
                 cookies=request.cookies(),
                 is_https=self._is_https(request),
                 click_id=answer.click_id.decode("ascii") if found.outcome == resolve.OK else "",
+                old_click_id=old_hosts.old_id_of_click(found, request.target),
             )
-        if found.outcome == resolve.UNKNOWN and request.method == b"GET" and flood is Flood.CALM and not found.forward:
+        if found.outcome == resolve.UNKNOWN and request.method == b"GET" and answer.record.verdict == VALID and not found.forward:
             answer.question = _question(found.host, found, request)
 
     def _today(self, now_us: int) -> str:
@@ -218,7 +223,17 @@ def _question(registered: HostRoute, found: resolve.Resolution, request: Request
     if not url:
         return None
     names = frozenset(found.source.landing) if found.source is not None else frozenset()
-    return Question(registered.host, request.target, url, settings.lookup_ms / 1000, names, request.user_agent, request.language)
+    agent = parse(request.user_agent.decode("utf-8", "replace"))
+    return Question(
+        registered.host,
+        request.target,
+        url,
+        settings.lookup_ms / 1000,
+        landing=names,
+        user_agent=request.user_agent,
+        language=request.language,
+        device=f"{agent.device} {agent.os}",
+    )
 
 
 def _in_old_words(found: resolve.Resolution, answer: Answer) -> Answer:

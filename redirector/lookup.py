@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from tracker.domain.cookie_bridge import without_parameters
+from tracker.domain.cookie_bridge import for_everybody
 from tracker.domain.urls import host_of, printable
 from tracker.errors import OutboundFailed, OutboundRefused
 
@@ -31,13 +32,15 @@ FAILURES_MAX: Final = 5  # in a row
 PAUSE_S: Final = 30.0
 ORIGINS_MAX: Final = 1000
 OUTCOMES: Final = ("found", "nothing", "timeout", "failed", "refused", "busy", "open", "remembered")
+Key = tuple[str, bytes, str, bytes]
+BUSY: Final = frozenset((429,))  # a server that has had enough of us, besides 5xx
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
     """An old URL that is unknown: `target` of the registered `host`, which is `url` at the old platform.
 
-    `landing`: the parameters in which that writes a visitor's click id.
+    `landing`: the parameters in which that writes a visitor's click id. `device` and `language` are what it may tell visitors apart by.
     """
 
     host: str
@@ -47,6 +50,12 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     landing: frozenset[str] = frozenset()
     user_agent: bytes = b""
     language: bytes = b""
+    device: str = ""
+
+    @property
+    def key(self) -> "Key":
+        """What an answer holds for."""
+        return self.host, self.target, self.device, self.language.lower()
 
 
 class Breaker:
@@ -83,41 +92,54 @@ class Lookups:
         self._make, self._leads_back, self._monotonic = make, leads_back, monotonic
         self._outbound: Outbound | None = None
         self._opening = asyncio.Lock()
-        self._remembered: dict[tuple[str, bytes], tuple[float, bytes]] = {}
-        self._running: dict[tuple[str, bytes], asyncio.Task[bytes]] = {}
+        self._remembered: dict[Key, tuple[float, bytes | None]] = {}  # None: each visitor has to ask
+        self._shared: dict[Key, asyncio.Task[bytes]] = {}
+        self._running: set[asyncio.Task[bytes]] = set()
         self._breakers: dict[str, Breaker] = {}
 
     async def find(self, question: Question) -> bytes:
         """Where the old platform sends this URL's visitors; empty: nobody can tell (just now). Never raises; takes `budget_s` at most.
 
-        Who asks first gets the answer as it came, all others without the click id in it.
+        Who asks first gets the answer as it came, all others without the click id in it; where nobody can tell what that is, each asks.
         """
-        key = (question.host, question.target)
-        now = self._monotonic()
-        known = self._remembered.get(key)
-        if known is not None and now < known[0]:
+        key, now = question.key, self._monotonic()
+        until, location = self._remembered.get(key, (now, None))
+        is_each = now < until and location is None
+        if now < until and location is not None:
             self.outcomes["remembered"] += 1
-            return known[1]
-        task = self._running.get(key)
-        if task is not None:
-            await asyncio.wait((task,), timeout=question.budget_s)
-            self.outcomes["remembered" if task.done() else "timeout"] += 1
-            return without_parameters(task.result(), question.landing) if task.done() else b""
-        origin = host_of(question.url)
-        breaker = self._breaker(origin)
+            return location
+        if not is_each and key in self._shared:
+            started = time.monotonic()
+            found = await self._of_another(self._shared[key], question)
+            if found is not None:
+                return found
+            is_each = True
+            question = replace(question, budget_s=max(0.0, question.budget_s - (time.monotonic() - started)))
+        breaker = self._breaker(host_of(question.url))
         if breaker.is_open(now) or len(self._running) >= AT_ONCE_MAX:
             self.outcomes["open" if breaker.is_open(now) else "busy"] += 1
             return b""
         task = asyncio.create_task(self._ask(question, breaker), name="look-up")
-        self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        if not is_each:
+            self._shared[key] = task
+            task.add_done_callback(lambda _: self._shared.pop(key, None))
         return await asyncio.shield(task)  # a visitor who goes does not take away what others wait for
+
+    async def _of_another(self, task: asyncio.Task[bytes], question: Question) -> bytes | None:
+        """The answer that another visitor waits for; None: it is for that one alone."""
+        await asyncio.wait((task,), timeout=question.budget_s)
+        location = for_everybody(task.result(), question.landing, question.target) if task.done() else b""
+        if location is not None:
+            self.outcomes["remembered" if task.done() else "timeout"] += 1
+        return location
 
     async def close(self) -> None:
         """End what runs."""
-        for task in list(self._running.values()):
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
         if self._outbound is not None:
             await self._outbound.close()
 
@@ -149,7 +171,7 @@ class Lookups:
         except OutboundFailed as exc:
             log.info("lookup.failed", extra={"host": question.host, "reason": str(exc)})
             return "failed", b""
-        if reply.status >= 500:
+        if reply.status >= 500 or reply.status in BUSY:
             return "failed", b""
         location = self._followable(reply.headers.get("location", "")) if reply.status in _REDIRECTS else b""
         return ("found", location) if location else ("nothing", b"")
@@ -168,12 +190,12 @@ class Lookups:
         return found if is_web and len(found) <= TARGET_MAX and not self._leads_back(found) else b""
 
     def _remember(self, question: Question, location: bytes, now: float) -> None:
-        key = (question.host, question.target)
+        key = question.key
         self._remembered.pop(key, None)
         if len(self._remembered) >= self._remembered_max:
             del self._remembered[next(iter(self._remembered))]  # the oldest
         kept_s = FOUND_S if location else NOTHING_S
-        self._remembered[key] = (now + kept_s, without_parameters(location, question.landing))
+        self._remembered[key] = (now + kept_s, for_everybody(location, question.landing, question.target))
 
     def _breaker(self, origin: str) -> Breaker:
         if origin not in self._breakers and len(self._breakers) >= ORIGINS_MAX:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tracker.old_hosts import PURPOSES, is_loaded_ahead
+
 # What is kept of a header, in bytes: nobody's browser sends more, and what is parsed and cached must be bounded.
 HOST_MAX, AGENT_MAX, REFERRER_MAX, LANGUAGE_MAX, HOPS_MAX = 300, 512, 1024, 64, 1024
-_PREFETCH = (b"prefetch", b"prerender", b"preview")
 
 
 class Request(msgspec.Struct, gc=False):
@@ -42,7 +43,7 @@ class Request(msgspec.Struct, gc=False):
                 self.language = value[:LANGUAGE_MAX].partition(b",")[0].partition(b";")[0].strip()
             elif name == b"x-forwarded-for":
                 self.forwarded_for = (*self.forwarded_for[-7:], value[-HOPS_MAX:])  # the nearest hops are the last
-            elif name in (b"sec-purpose", b"purpose", b"x-moz", b"x-purpose") and value[:LANGUAGE_MAX].lower().startswith(_PREFETCH):
+            elif name in PURPOSES and is_loaded_ahead(value):
                 self.is_prefetch = True
 
     def header(self, name: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
+from uuid import UUID
 
 from tracker.errors import RejectedInput
 
@@ -21,3 +22,11 @@ def read(name: str, value: Any, reader: Callable[[Any], Any], missing: Any = Non
         return missing if value is None else reader(value)
     except ValueError as exc:
         raise RejectedInput(f"invalid_{name}", f"{name} {exc}", field=name) from None
+
+
+def postback_id(value: Any) -> UUID:
+    """A reader of a postback's id."""
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError("must be a postback's id, such as 019a…") from None

@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -16,11 +17,11 @@ from tracker.adapters import postgres_old_clicks, postgres_old_imports
 from tracker.adapters.log_files import LogFile
 from tracker.adapters.postgres_identify import Snapshot
 from tracker.adapters.postgres_old_clicks import Ids, Meaning
-from tracker.adapters.postgres_old_imports import Origin
+from tracker.adapters.postgres_old_imports import Begins, Origin
 from tracker.adapters.postgres_pool import Database
 from tracker.domain.old_click_rows import BadRow, NoZone, OldClick, Times, columns_of, read_row, without
 from tracker.domain.urls import host_key
-from tracker.errors import NotFound, RejectedInput
+from tracker.errors import NotFound, RejectedInput, TransientError, TurnoutError
 from tracker.platforms.loader import Shelf
 from tracker.platforms.profile import Profile, SourceSettings
 
@@ -116,15 +117,26 @@ class OldClicks:
     ) -> Outcome:
         """Import a file: 5,000 rows a transaction; what is there already stays as it is, so that the same file may be imported again.
 
-        RejectedInput: it is no file of clicks, or its times need a zone; what came before is imported.
+        RejectedInput: it is no file of clicks, or its times need a zone; TransientError, OSError: a store or the file failed. What came
+        before is imported, counts at once, and the error tells its batch and how many rows that are.
         """
-        profile = self._profile(origin.platform)
-        columns = columns_of(profile)
-        outcome, clicks = Outcome(), list[OldClick]()
-        meanings = _Meanings(self._database, origin)
+        outcome = Outcome()
+        work = _Import(batch, actor, origin, file.path, outcome, _Meanings(self._database, origin), is_dry)
+        try:
+            await self._load(file, work, times, moved)
+        except (TurnoutError, OSError) as exc:
+            if is_dry or not outcome.imported:
+                raise
+            with suppress(TransientError):  # it may be what stopped the import
+                await postgres_old_imports.try_again(self._database, origin.source)
+            raise _stopped(exc, work) from exc
         if not is_dry:
-            after = {"source": origin.source, "platform": origin.platform, "file": file.path}
-            await postgres_old_imports.begin(self._database, batch, actor=actor, after=after)
+            await postgres_old_imports.try_again(self._database, origin.source)
+        return outcome
+
+    async def _load(self, file: LogFile, work: "_Import", times: Times, moved: Callable[[], None]) -> None:
+        columns = columns_of(self._profile(work.origin.platform))
+        outcome, clicks = work.outcome, list[OldClick]()
         for line, row in rows_of(file.lines(LINE_MAX_BYTES), lambda header: _check_header(header, columns)):
             outcome.rows += 1
             if isinstance(row, str):
@@ -140,38 +152,33 @@ class OldClicks:
                     f"line {line}: the time {str(exc)[:40]!r} says no zone; --time-zone says which, such as Europe/Berlin",
                 ) from None
             if len(clicks) == BATCH:
-                await self._store(clicks, batch, origin, outcome, meanings, is_dry=is_dry)
+                await self._store(clicks, work)
                 clicks.clear()
                 moved()
-        await self._store(clicks, batch, origin, outcome, meanings, is_dry=is_dry)
+        await self._store(clicks, work)
         if file.problem:
             outcome.refuse(outcome.rows + 1, file.problem)
             outcome.rows += 1
-        if not is_dry:
-            await postgres_old_imports.try_again(self._database, origin.source)
-        return outcome
 
-    async def _store(
-        self, clicks: list[OldClick], batch: str, origin: Origin, outcome: Outcome, meanings: "_Meanings", *, is_dry: bool
-    ) -> None:
+    async def _store(self, clicks: list[OldClick], work: "_Import") -> None:
         if not clicks:
             return
-        for click, whose in zip(clicks, await meanings.of(clicks), strict=True):
-            outcome.seen(click, whose)
-        outcome.imported += await postgres_old_imports.store(self._database, batch, origin.source, clicks, is_dry=is_dry)
+        for click, whose in zip(clicks, await work.meanings.of(clicks), strict=True):
+            work.outcome.seen(click, whose)
+        after = {"source": work.origin.source, "platform": work.origin.platform, "file": work.path}
+        begins = None if work.has_begun else Begins(work.actor, after)
+        work.outcome.imported += await postgres_old_imports.store(
+            self._database, work.batch, work.origin.source, clicks, begins=begins, is_dry=work.is_dry
+        )
+        work.has_begun = True
 
     async def shown(self, old_click_id: str, source: str | None) -> list[dict[str, Any]]:
         """What is known under an id, newest first. `earns`: the click that an order of now would belong to, one an advertiser."""
         async with self._database.connection() as connection:
-            rows = await postgres_old_clicks.known(connection, old_click_id, source)
-        now, taken = datetime.now(UTC), set[str]()
+            rows = await postgres_old_clicks.known(connection, old_click_id, source, now=datetime.now(UTC))
         for row in rows:
             days = row.pop("window_days")
             row["until"] = None if days is None else row["clicked_at"] + timedelta(days=days)
-            can = row["partner"] is not None and row["until"] is not None and row["until"] >= now and row["advertiser"] not in taken
-            row["earns"] = can
-            if can:
-                taken.add(row["advertiser"])
             del row["id"]
         return rows
 
@@ -200,6 +207,20 @@ class OldClicks:
         return source.profile if source else None
 
 
+@dataclass(slots=True)
+class _Import:
+    """One import on its way. `has_begun`: rows of it are stored, and the audit trail has it."""
+
+    batch: str
+    actor: str
+    origin: Origin
+    path: str
+    outcome: Outcome
+    meanings: "_Meanings"
+    is_dry: bool
+    has_begun: bool = False
+
+
 class _Meanings:
     """What old ids mean, each combination looked up once."""
 
@@ -215,6 +236,14 @@ class _Meanings:
             async with self._database.connection(postgres_old_imports.TIMEOUT_S) as connection:
                 self._known |= zip(new, await postgres_old_clicks.meanings(connection, new, Snapshot()), strict=True)
         return [self._known[ids] for ids in asked]
+
+
+def _stopped(exc: Exception, work: _Import) -> TurnoutError:
+    """The same error, with what of the import is stored."""
+    text = f"{exc}; the {work.outcome.imported} rows before it are imported as batch {work.batch} (turnout old-clicks undo takes them back)"
+    if isinstance(exc, RejectedInput):
+        return RejectedInput(exc.code, text, field=exc.field)
+    return TransientError(text) if isinstance(exc, TransientError) else TurnoutError(text)
 
 
 def time_zone(name: str) -> ZoneInfo | None:

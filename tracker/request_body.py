@@ -26,7 +26,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], *,
     """The whole body. BodyTooLarge as soon as it is known to be longer than `max_bytes`; BodyTooSlow after `within_s`."""
     stated = next((value for name, value in headers if name == b"content-length"), b"")
     if stated.isdigit() and int(stated[:20]) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     chunks, size = [], 0
     try:
         async with asyncio.timeout(within_s):
@@ -37,12 +37,13 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], *,
                 chunks.append(message.get("body", b""))
                 size += len(chunks[-1])
                 if size > max_bytes:
-                    raise _too_large(max_bytes)
+                    raise too_large(max_bytes)
                 if not message.get("more_body"):
                     return b"".join(chunks)
     except TimeoutError:
         raise BodyTooSlow("too_slow", f"the body must be here within {within_s:g} seconds") from None
 
 
-def _too_large(max_bytes: int) -> BodyTooLarge:
+def too_large(max_bytes: int) -> BodyTooLarge:
+    """The refusal of more than `max_bytes`."""
     return BodyTooLarge("too_large", f"at most {max_bytes} bytes are taken")

@@ -4,12 +4,10 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from tracker.adapters import partitions
+from tracker.adapters import partitions, postgres_old_report_desk, postgres_tee
 from tracker.adapters.postgres_made_links import MADE_MAX, make_links
-from tracker.adapters.postgres_old_reports_sql import FORGET_REPORTS
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_session import PostgresSession
-from tracker.adapters.postgres_tee import forget
 from workers.loop import Backoff, every
 from workers.metrics import StorageMetrics
 
@@ -47,9 +45,9 @@ class Keeper:
                     log.info("keeper.days_dropped", extra={"partitions": dropped})
                     await partitions.ensure(connection, today)  # the low edge moves up to the first day that is left
             await connection.execute(FORGET_ROUTE_CHANGES)
-            await connection.execute(FORGET_REPORTS)
-            await forget(connection)
             await self._watch(connection)
+            await postgres_old_report_desk.forget(connection)  # last: the first time there may be much of it
+            await postgres_tee.forget(connection)
 
     async def _watch(self, connection: Connection) -> None:
         rows = await partitions.edge_rows(connection)

@@ -32,13 +32,14 @@ class OldClickMetrics:
         )  # fmt: skip
 
     def set(self, found: list[Left]) -> None:
-        """Show what was found, and nothing of sources that have no old clicks any more."""
+        """Show what was found, and nothing of sources without old clicks, and no expectation that nobody can have."""
         for gauge in (self._in_window, self._expected, self._until):
             gauge.clear()
         for one in found:
             left = one.remaining
             self._in_window.labels(one.source).set(left.in_window)
-            self._expected.labels(one.source).set(left.expected)
+            if left.expected is not None:
+                self._expected.labels(one.source).set(left.expected)
             self._until.labels(one.source).set(left.until.timestamp() if left.until else 0)
 
 

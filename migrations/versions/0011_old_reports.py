@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS old_reports (
 );
 CREATE INDEX IF NOT EXISTS old_reports_to_try ON old_reports (next_try_at) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS old_reports_received ON old_reports (received_at);
+CREATE INDEX IF NOT EXISTS old_reports_of_source ON old_reports (source, received_at);
+CREATE INDEX IF NOT EXISTS old_reports_refused ON old_reports (postback_id) WHERE state IN ('refused', 'ignored');
 CREATE TABLE IF NOT EXISTS impression_stats (
     bucket timestamptz NOT NULL,
     slot smallint NOT NULL,
@@ -81,6 +83,7 @@ CREATE INDEX IF NOT EXISTS tee_deliveries_given_up ON tee_deliveries (host) WHER
 CREATE INDEX IF NOT EXISTS tee_deliveries_done ON tee_deliveries (done_at) WHERE state <> 'waiting';
 ALTER TABLE postbacks ADD COLUMN IF NOT EXISTS campaign bigint;
 ALTER TABLE postbacks ADD COLUMN IF NOT EXISTS partner bigint;
+ALTER TABLE postbacks ADD COLUMN IF NOT EXISTS old_source text;
 ALTER TABLE old_clicks ADD COLUMN IF NOT EXISTS old_partner text;
 ALTER TABLE old_clicks ADD COLUMN IF NOT EXISTS old_creative text;
 """

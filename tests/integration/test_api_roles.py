@@ -99,6 +99,7 @@ PUT   /api/v1/payout-details/{partner}               401  401   401     403    2
 DELETE /api/v1/payout-details/{partner}              401  401   401     403    204      204   403 403
 GET   /api/v1/old-reports                            401  401   401     200    200      200   403 403
 GET   /api/v1/old-reports/{postback_id}              401  401   401     200    200      200   403 403
+POST  /api/v1/old-reports/retry                      401  401   401     403    200      200   403 403
 GET   /api/v1/tee                                    401  401   401     200    200      200   403 403
 GET   /api/v1/tee/{postback_id}                      401  401   401     200    200      200   403 403
 POST  /api/v1/tee/retry                              401  401   401     403    200      200   403 403
@@ -140,7 +141,7 @@ PASSED_ON = """
 """
 CAME = """
     INSERT INTO old_reports (postback_id, received_at, kind, platform, source, host, method, target, state)
-    VALUES (gen_random_uuid(), now(), 'postback', 'tune', 'tune', 'go.shop.example', 'GET', '/aff_lsr?transaction_id=x', 'read')
+    VALUES (gen_random_uuid(), now(), 'postback', 'tune', 'tune', 'go.shop.example', 'GET', '/aff_lsr?transaction_id=x', 'refused')
     RETURNING postback_id
 """
 REPORTED = {"tee": PASSED_ON, "old-reports": CAME}
@@ -274,6 +275,7 @@ def creation(noun: str, role: str) -> dict[str, object]:
         "explain": {"url": "https://go.shop.example/x"},
         "orphans": {"days": 1},
         "tee": {"reason": role},
+        "old-reports": {"reason": role},
         "conversions": {"txid": f"of-{role}"},
         "terms": {"campaign": "shoes", "partner": "ada", "payout": "11%"},
         "rates": {"source": role, "rates": [{"day": "2026-11-20", "currency": "USD", "rate": "1.0905"}]},

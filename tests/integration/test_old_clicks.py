@@ -1,5 +1,6 @@
 """Clicks under the ids of an old platform: found for orders, kept when clicks come through, imported from its exports."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -57,17 +58,27 @@ class Old:
         """A row of an id map."""
         await self.shop.execute(MAP, source, kind, source_id, to.get("partner"), to.get("campaign"), to.get("link"))
 
-    async def find(self, name: str, campaign: int | None = None) -> list[Any]:
+    async def find(self, name: str, campaign: int | None = None, **asked: Any) -> list[Any]:
         """What an order of this id may belong to."""
         advertiser = await self.shop.value("SELECT id FROM advertisers WHERE slug = 'shop'")
         async with self.shop.database.connection() as connection:
             return await postgres_old_clicks.find(
-                connection, goal="sale", old_click_id=name, advertiser_id=advertiser, campaign_id=campaign
+                connection, goal="sale", old_click_id=name, advertiser_id=advertiser, campaign_id=campaign, **asked
             )
 
-    async def whose(self, name: str, campaign: int | None = None) -> list[tuple[Any, ...]]:
+    async def whose(self, name: str, campaign: int | None = None, **asked: Any) -> list[tuple[Any, ...]]:
         """The same: campaign, partner and link."""
-        return [(row["campaign"], row["partner"], row["link"]) for row in await self.find(name, campaign)]
+        return [(row["campaign"], row["partner"], row["link"]) for row in await self.find(name, campaign, **asked)]
+
+    async def exported(self, name: str, age_days: float = 1, **facts: Any) -> int:
+        """A row of old_clicks that the old platform's export has."""
+        number = await self.put(name, age_days, **facts)
+        await self.shop.execute("UPDATE old_clicks SET grade = 'raw' WHERE id = $1", number)
+        return number
+
+    async def bob(self) -> int:
+        """Another partner."""
+        return await self.shop.value("INSERT INTO partners (slug, name) VALUES ('bob', 'Bob') RETURNING id")
 
 
 @pytest.fixture
@@ -122,11 +133,73 @@ async def test_only_the_advertisers_own_campaigns_and_the_offers_campaign_before
 
 
 async def test_what_the_old_platform_exported_goes_before_what_anybody_can_write_into_a_url(old):
-    hats = await second_campaign(old)
-    await old.put("x2", 1, campaign=hats, partner=old.partner)
-    await old.put("x2", 5, campaign=old.campaign, partner=old.partner)
-    await old.shop.execute("UPDATE old_clicks SET grade = 'raw' WHERE campaign = $1", old.campaign)
-    assert await old.whose("x2") == await old.whose("x2", hats) == [(old.campaign, old.partner, None)]
+    hats, bob = await second_campaign(old), await old.bob()
+    await old.put("x2", 2, campaign=hats, partner=bob)
+    await old.put("x2", 1, campaign=old.campaign, partner=bob)
+    await old.exported("x2", 5, campaign=old.campaign, partner=old.partner)
+    assert await old.whose("x2") == await old.whose("x2", old.campaign) == [(old.campaign, old.partner, None)]
+    assert await old.whose("x2", hats) == [(hats, bob, None)]  # the export says nothing of that offer
+
+
+async def test_an_exported_click_hides_others_only_inside_its_window(old):
+    bob = await old.bob()
+    await old.exported("x3", 60, campaign=old.campaign, partner=old.partner)
+    await old.put("x3", 1, campaign=old.campaign, partner=bob)
+    assert [row[1] for row in await old.whose("x3")] == [bob, old.partner]
+    assert [row[1] for row in await old.whose("x3", at=NOW - timedelta(days=31))] == [old.partner]
+    assert [row[1] for row in await old.whose("x3", at=NOW - timedelta(days=61))] == [bob, old.partner]  # before it
+
+
+async def test_an_id_of_two_sources_is_two_clicks(old):
+    bob = await old.bob()
+    await old.put("5512", 2, campaign=old.campaign, partner=old.partner, source="cake-a")
+    await old.put("5512", 1, campaign=old.campaign, partner=bob, source="cake-b")
+    for source, partner in (("cake-a", old.partner), ("cake-b", bob)):
+        assert [row[1] for row in await old.whose("5512", source=source)] == [partner]
+    await old.put("5512", 1, old_offer="unknown", source="cake-c")
+    assert await old.whose("5512", source="cake-c") == []  # its own, whosever it may be
+    assert len(await old.whose("5512", source="cake-d")) == 1
+    await old.put("abc", 2, campaign=old.campaign, partner=old.partner, source="cake-a")
+    await old.put("ABC", 1, campaign=old.campaign, partner=bob, source="cake-b")
+    for source, partners in (("cake-a", [old.partner]), ("cake-b", [bob]), (None, [])):
+        assert [row[1] for row in await old.whose("Abc", source=source)] == partners
+
+
+async def test_a_click_of_ours_has_an_id_of_its_hosts_source(old):
+    for host, source in (("a.example", "cake-a"), ("b.example", "cake-b")):
+        await old.shop.execute("INSERT INTO tracking_hosts (host, platform, source) VALUES ($1, 'cake', $2)", host, source)
+        click = await old.shop.click(clicked_at=NOW - timedelta(days=1))
+        await old.shop.execute("UPDATE clicks SET old_click_id = '5512', host = $2 WHERE click_id = $1", click, host)
+        assert [row["click_id"] for row in await old.find("5512", source=source)] == [click]
+
+
+async def test_who_told_of_an_id_first_has_it(old):
+    bob = await old.bob()
+    await old.put("771", 5, campaign=old.campaign, partner=old.partner)
+    await old.put("771", 1, campaign=old.campaign, partner=bob)
+    await old.put("771", 2, campaign=old.campaign, partner=old.partner)
+    assert [row[1] for row in await old.whose("771")] == [old.partner] * 2
+    await old.put("772", 40, campaign=old.campaign, partner=old.partner)
+    await old.put("772", 1, campaign=old.campaign, partner=bob)
+    assert [row[1] for row in await old.whose("772")] == [bob]  # the first one's is over
+
+
+async def test_a_click_of_ours_is_told_when_its_row_of_old_clicks_is(old):
+    bob = await old.bob()
+    click = await old.shop.click(clicked_at=NOW - timedelta(days=1))
+    await old.shop.execute("UPDATE clicks SET old_click_id = '773' WHERE click_id = $1", click)
+    await old.put("773", 5, campaign=old.campaign, partner=bob)
+    assert [row["click_id"] for row in await old.find("773")] == [click]  # without a row it is of before there were any
+    await old.put("773", 1, campaign=old.campaign, partner=old.partner, click_id=click)
+    assert [row[1] for row in await old.whose("773")] == [bob]
+
+
+async def test_one_click_stands_for_three_ids(old):
+    click = await old.shop.click(clicked_at=NOW - timedelta(days=1))
+    async with old.shop.database.connection() as connection:
+        for name in ("1", "2", "3", "4", "3", "5"):
+            assert await postgres_old_clicks.remember_landing(connection, source="cake", old_click_id=name, click_id=click)
+    assert await old.shop.value("SELECT string_agg(old_click_id, ',' ORDER BY id) FROM old_clicks") == "1,2,3"
 
 
 async def test_old_ids_mean_what_the_map_says_now(old):
@@ -283,6 +356,45 @@ async def test_an_import_may_be_taken_back_but_for_the_clicks_of_conversions(old
             await clicks.undo(unknown, actor="test")
 
 
+async def test_a_click_that_a_cookie_named_stays_when_its_import_is_taken_back(old, tmp_path):
+    found = await imported(old, export(tmp_path))
+    number, made = new_id(), NOW - timedelta(days=1)
+    await old.shop.execute(POSTBACK, number, made, None)
+    await old.shop.execute("UPDATE postbacks SET visits = $2 WHERE postback_id = $1", number, ["old:102B"])
+    await old.shop.execute(CONVERSION, number, made, NOW - timedelta(days=2), "order-1")
+    undone = await OldClicks(old.shop.database, Shelf()).undo(found["batch"], actor="test")
+    assert (undone["removed"], undone["used"]) == (2, 1)
+    assert await old.shop.value("SELECT string_agg(old_click_id, ',') FROM old_clicks") == "102b"
+
+
+async def test_an_import_that_stops_says_what_it_stored(old, tmp_path, monkeypatch):
+    monkeypatch.setattr("tracker.old_clicks.BATCH", 2)
+    at, path, batch = NOW - timedelta(days=1), tmp_path / "half.csv", str(new_id())
+    rows = [f"{n},{at.isoformat()}" for n in range(4)]
+    path.write_text("\n".join(["click_id,clicked_at", *rows, f"5,{at:%Y-%m-%d %H:%M}"]))
+    tried = []
+    monkeypatch.setattr("tracker.adapters.postgres_old_imports.try_again", lambda _, source: asyncio.sleep(0, tried.append(source)))
+    clicks = OldClicks(old.shop.database, Shelf())
+    origin = await clicks.origin(source="my-tune", platform="tune")
+    how = {"times": Times(None), "actor": "test", "is_dry": False, "moved": lambda: None}
+    with pytest.raises(RejectedInput, match=f"line 6.* the 4 rows before it are imported as batch {batch}"):
+        await clicks.load(LogFile(str(path)), origin, batch=batch, **how)
+    assert tried == ["my-tune"]
+    assert (await clicks.undo(batch, actor="test"))["removed"] == 4
+    path.write_text("\n".join(["click_id,clicked_at", f"5,{at:%Y-%m-%d %H:%M}"]))
+    with pytest.raises(RejectedInput, match=r"Europe/Berlin$"):
+        await clicks.load(LogFile(str(path)), origin, batch=str(new_id()), **how)
+    assert await old.shop.value("SELECT count(*) FROM events WHERE entity = 'old_clicks' AND action = 'import'") == 1
+
+
+async def test_shown_is_who_would_be_paid(old):
+    bob = await old.bob()
+    await old.exported("102a", 3, campaign=old.campaign, partner=old.partner)
+    await old.put("102a", 1, campaign=old.campaign, partner=bob)
+    found = await OldClicks(old.shop.database, Shelf()).shown("102a", None)
+    assert [(row["partner"], row["earns"]) for row in found] == [("bob", False), ("ada", True)]
+
+
 async def test_a_file_that_cannot_be_what_it_is_said_to_be_is_refused_at_once(old, tmp_path):
     path = tmp_path / "some.csv"
     for text, why in (("", "no rows"), ("a,b\n1,2\n", "no column stat.ad_id or click_id"), ("[1]\n", "no column")):
@@ -390,7 +502,7 @@ async def test_what_is_left_of_an_old_platform_is_measured_by_source(old):
     await old.put("x", 2, source="other", campaign=old.campaign)
     found = await measured(old)
     assert found == {
-        "source": "tune", "in_window": 3, "unmapped": 1, "expected_conversions": 0.0, "basis": "few",
+        "source": "tune", "in_window": 3, "unmapped": 1, "expected_conversions": None, "basis": "few",
         "needed_until": NOW - timedelta(days=1.5) + timedelta(days=30), "last_report_at": None,
     }  # fmt: skip
     await old.shop.execute("UPDATE campaigns SET attribution_window_days = 5")
@@ -409,8 +521,28 @@ async def test_the_orders_to_come_follow_the_ages_of_those_that_came(old):
     found = await measured(old)
     assert (found["in_window"], found["basis"]) == (5, "curve")  # made 25.5 to 29.5 days ago
     assert found["expected_conversions"] == 0
-    await old.put("new", 9.75, campaign=old.campaign)
-    assert (await measured(old))["expected_conversions"] == round(20 / 21 * 10 / 20, 1)
+    for number in range(20):
+        await old.put(f"n{number}", 9.75, campaign=old.campaign)
+    seen = 10 + sum((20 - number) / 20 for number in range(20))  # the shares of orders since the first one, 25 days ago
+    assert (await measured(old))["expected_conversions"] == pytest.approx(20 * 20 / seen * 10 / 20, abs=0.6)
+
+
+async def test_conversions_by_cookies_count_as_those_by_ids(old):
+    for number in range(20):
+        await convert(old, f"c{number}", number + 0.5, age_days=1)
+    before = await measured(old)
+    await old.shop.execute("UPDATE postbacks SET visits = ARRAY['old:' || click_id], click_id = NULL")
+    assert before["basis"] == "curve"
+    assert (await measured(old))["expected_conversions"] == before["expected_conversions"] > 0
+
+
+async def test_a_click_that_is_exported_too_counts_once(old):
+    await old.put("seen", 2, campaign=old.campaign)
+    number = await old.exported("seen", 2, old_offer="9")
+    await old.shop.execute("UPDATE old_clicks SET clicked_at = clicked_at + interval '20 s' WHERE id = $1", number)
+    await old.exported("seen", 3)
+    await old.exported("other", 2)
+    assert (await measured(old))["in_window"] == 3
 
 
 async def test_the_keeper_shows_what_is_left_and_drops_what_is_long_over(old):
@@ -425,7 +557,7 @@ async def test_the_keeper_shows_what_is_left_and_drops_what_is_long_over(old):
     def shown(name: str) -> float | None:
         return registry.get_sample_value(name, {"source": "tune"})
 
-    assert (shown("turnout_old_clicks_in_window"), shown("turnout_old_conversions_expected")) == (1, 0)
+    assert (shown("turnout_old_clicks_in_window"), shown("turnout_old_conversions_expected")) == (1, None)
     assert shown("turnout_old_platform_needed_until_timestamp_seconds") == (NOW + timedelta(days=29)).timestamp()
     await old.shop.execute("DELETE FROM old_clicks WHERE old_click_id = 'a1'")
     await keeper.once()

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.integration.api_client import ADMIN_KEY
-from tests.integration.old_edge import HOSTS, KEY, cookie_header, publish, shipped
+from tests.integration.old_edge import HOSTS, KEY, cookie_header, old_host, publish, shipped
 from tests.integration.visitors import cookie_of
 from tests.wait import wait_until
 from tracker.api.app import create
@@ -22,7 +22,7 @@ ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 @pytest.fixture
 async def client(dsn, redis_url, tmp_path):
-    publish(tmp_path, HOSTS)
+    publish(tmp_path, [*HOSTS, old_host(20, "shadow.example", state="shadow", forward_to="https://old.example")])
     settings = Settings(
         database_url=dsn,
         redis_url=redis_url,
@@ -70,8 +70,18 @@ async def test_who_only_looks_leaves_nothing_and_a_body_that_is_too_long_is_refu
     assert (looked.status_code, looked.content, looked.headers["content-length"]) == (200, b"", "13")
     long = await client.post("http://tune.example/aff_lsr", content=b"x" * (BODY_MAX_BYTES + 1), headers=FORM)
     assert (long.status_code, long.text) == (413, f"at most {BODY_MAX_BYTES} bytes are taken\n")
-    await client.get("http://tune.example/aff_lsr?transaction_id=t2")
+    ahead = await client.get("http://tune.example/aff_l?offer_id=7", headers={"Sec-Purpose": "prefetch;prerender"})
+    assert ahead.content == GIF
+    await client.get("http://tune.example/aff_lsr?transaction_id=t2", headers={"Purpose": "prefetch"})
     assert [report.target for report in await reports(redis_url, 1)] == [b"/aff_lsr?transaction_id=t2"]
+
+
+async def test_where_visitors_still_go_to_the_old_platform_images_do_too_and_postbacks_are_answered(client, redis_url):
+    for target in ("/aff_l?offer_id=7", "/aff_i?offer_id=7&aff_id=42"):
+        answer = await client.get(f"http://shadow.example{target}")
+        assert (answer.status_code, answer.headers["location"], answer.content) == (302, f"https://old.example{target}", b"")
+    assert (await client.get("http://shadow.example/aff_lsr?transaction_id=t1")).text == "success=true;"
+    assert [report.kind for report in await reports(redis_url, 3)] == ["pixel", "impression", "postback"]
 
 
 async def test_everything_else_goes_its_way_and_clicks_are_not_served(client, redis_url):
@@ -84,6 +94,12 @@ async def test_everything_else_goes_its_way_and_clicks_are_not_served(client, re
         "http://tune.example/postback", content=b"token=no&txid=1", headers=FORM
     )  # its body was looked at, and is whole
     assert form.json()["code"] == "bad_token"
+    for host in ("tracker", "tune.example"):  # our own limit holds where it is ours
+        padded = b"token=no&txid=1&x=" + b"y" * BODY_MAX_BYTES
+        form = await client.post(f"http://{host}/postback", content=padded, headers=FORM)
+        assert form.json()["code"] == "bad_token", host
+    report = await client.post("http://affise.example/postback?clickid=5f0000000000000000000001", content=padded, headers=FORM)
+    assert (report.status_code, report.text) == (413, f"at most {BODY_MAX_BYTES} bytes are taken\n")
     large = json.dumps({"slug": "shop", "name": "x" * BODY_MAX_BYTES, "currency": "EUR"}).encode()
     for host in ("tracker", "tune.example"):
         made = await client.post(f"http://{host}/api/v1/advertisers", content=large, headers=ADMIN)

@@ -21,11 +21,12 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
 TEE = old_host(20, "tee.example", "webgains", forward_to="https://old.example", settings={"reports": {"tee": True}})
 SHADOW = old_host(21, "shadow.example", state="shadow", forward_to="https://old.example")
+BACK = old_host(22, "back.example", "webgains", state="rolled_back", forward_to="https://old.example", settings={"reports": {"tee": True}})
 
 
 @pytest.fixture
 async def edge(tmp_path, redis_url):
-    publish(tmp_path, [*HOSTS, TEE, SHADOW])
+    publish(tmp_path, [*HOSTS, TEE, SHADOW, BACK])
     async with Edge(tmp_path, redis_url, trusted_proxies="127.0.0.0/8", flood_limit=2) as opened:
         yield opened
 
@@ -64,6 +65,47 @@ async def test_reports_are_kept_and_answered_in_the_old_platforms_words(edge, me
     assert edge.shipped("clicks") == []
 
 
+@pytest.mark.parametrize(
+    ("host", "target", "kind"),
+    [
+        ("shadow.example", "/aff_l?offer_id=7", "pixel"),
+        ("shadow.example", "/aff_i?offer_id=7&aff_id=42", "impression"),
+        ("back.example", "/transaction.html?wgver=1.2&wgprogramid=39&wgorderreference=A1", "pixel"),
+    ],
+)
+async def test_where_visitors_still_go_to_the_old_platform_their_images_do_too(edge, host, target, kind):
+    answer = await edge.ask(target, host=host, cookie="wg_cid=w1")
+    assert (answer.status_code, answer.headers["location"], answer.content) == (302, f"https://old.example{target}", b"")
+    assert ("set-cookie" in answer.headers) is (host == "back.example")
+    head = await edge.ask(target, host=host, method="HEAD")
+    assert (head.status_code, head.headers["location"]) == (302, f"https://old.example{target}")
+    await edge.ask("/aff_lsr?transaction_id=last")
+    report, last = await edge.reports(2)
+    assert (report.kind, report.target, report.cookie, last.kind) == (kind, target.encode(), b"", "postback")
+
+
+async def test_only_a_click_that_leads_somewhere_brings_an_old_id_by_its_url(edge):
+    for host, target, old in (
+        ("tune.example", OLD_CLICK + "&transaction_id=t1", "old:t1"),
+        ("shadow.example", "/aff_c?offer_id=404&aff_id=404&transaction_id=t1", "old:t1"),
+        ("tune.example", "/aff_c?offer_id=404&aff_id=404&transaction_id=t1", ""),
+        ("tune.example", "/aff_i?offer_id=7&aff_id=42&transaction_id=t1", ""),
+        ("tune.example", "/aff_l?offer_id=7&transaction_id=t1", ""),
+        ("tune.example", "/nothing?transaction_id=t1", ""),
+    ):
+        answer = await edge.ask(target, host=host)
+        found = read(cookie_of(answer)[0], KEY) if "set-cookie" in answer.headers else ()
+        assert [visit for visit in found if visit.startswith("old:")] == ([old] if old else []), target
+
+
+async def test_a_click_goes_on_without_a_body_that_cannot_be_had(edge):
+    long = b"x" * (BODY_MAX_BYTES + 1)
+    answer = await edge.ask(OLD_CLICK, method="POST", content=long, headers=FORM)
+    assert (answer.status_code, bool(answer.headers["x-click-id"])) == (302, True)
+    assert (await edge.ask("/nothing", method="POST", content=long, headers=FORM)).status_code == 413
+    assert await edge.metric('turnout_old_reports_refused_total{reason="too_large"}') == 1
+
+
 async def test_clicks_go_on_as_they_did_also_by_post_and_nobody_elses_body_is_read(edge):
     for host, target, sent in (
         ("tune.example", OLD_CLICK, b"amount=1"),
@@ -81,7 +123,7 @@ async def test_who_only_looks_gets_the_answer_and_nothing_is_kept(edge):
     ahead = await edge.ask("/aff_l?offer_id=7", headers={"Sec-Purpose": "prefetch"})
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "13")
     assert (ahead.content, "set-cookie" in ahead.headers) == (GIF, False)
-    await edge.ask("/aff_lsr?transaction_id=t2")
+    await edge.ask("/aff_lsr?transaction_id=t2", headers={"X-Purpose": "preview"})  # an order, whatever its headers say
     assert [report.target for report in await edge.reports(1)] == [b"/aff_lsr?transaction_id=t2"]
 
 
@@ -123,13 +165,14 @@ def test_what_was_answered_outlives_kill_9_and_what_nothing_can_keep_is_not_answ
         segments = (tmp_path / "data" / "journal" / "conversions").glob("slot-*/*.seg")
         assert any(b"transaction_id=kill9" in path.read_bytes() for path in segments)
         (tmp_path / "full" / "journal").mkdir(parents=True)
-        publish(tmp_path / "full")
+        publish(tmp_path / "full", [*HOSTS, SHADOW])
         (tmp_path / "full" / "journal" / "conversions").touch()  # no folder can be made
         host.start("b", TURNOUT_DATA_DIR=str(tmp_path / "full"))
         assert post(host, "/aff_lsr", "transaction_id=t1") == (503, b"not kept, send it again\n")
         assert post(host, "/aff_l?offer_id=7", "") == (200, GIF)
+        assert post(host, "/aff_l?offer_id=7", "", host_name="shadow.example")[0] == 302
         assert host.get("/c/none")[0] == 404
-        assert host.scrape()['turnout_old_reports_refused_total{reason="unavailable"}'] == 2
+        assert host.scrape()['turnout_old_reports_refused_total{reason="unavailable"}'] == 3
         host.kill("b")
     finally:
         host.close()
@@ -142,10 +185,10 @@ async def takes_over(directory, redis_url):
         assert [report.body for report in await edge.reports(1)] == [b"transaction_id=kill9"]
 
 
-def post(host, target, body):
+def post(host, target, body, host_name="tune.example"):
     connection = http.client.HTTPConnection(*host.listener.getsockname(), timeout=20)
     try:
-        connection.request("POST", target, body, {**FORM, "Host": "tune.example"})
+        connection.request("POST", target, body, {**FORM, "Host": host_name})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -175,7 +218,7 @@ async def test_the_old_platforms_own_cookie_crosses_over_once(edge):
     assert "set-cookie" not in again.headers
     *_, last = await edge.reports(2)
     assert (last.visits, last.old_click_id) == (("old:1a2b3c-4d5e6f",), b"1a2b3c-4d5e6f")
-    assert last.cookie == f"{old}; a=b".encode()  # ours is nobody else's business
+    assert last.cookie == old.encode()  # ours, and the shop's, are nobody else's business
 
 
 async def test_there_is_no_cookie_on_tracking_hosts_for_postbacks_for_lookers_or_without_the_secret(edge, tmp_path):

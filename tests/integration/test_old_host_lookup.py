@@ -72,7 +72,7 @@ async def test_a_visitor_is_sent_where_the_old_platform_says_and_it_is_asked_onc
     first = await edge.ask(UNKNOWN, host="asks.example", cookie="a=b", headers={"Accept-Language": "de-DE,de"})
     assert (first.status_code, first.headers["location"]) == (302, "https://shop.example/boots?transaction_id=mine&c=1#top")
     assert first.headers["x-click-id"]
-    second = await edge.ask(UNKNOWN, host="asks.example")
+    second = await edge.ask(UNKNOWN, host="asks.example", headers={"Accept-Language": "de-DE"})
     assert second.headers["location"] == "https://shop.example/boots?c=1#top"  # not somebody else's click id
     (asked,) = platform.asked
     assert f"User-Agent: {BROWSER}" in asked
@@ -119,6 +119,7 @@ async def test_who_is_known_who_only_looks_and_hosts_that_are_not_set_so_ask_nob
     await edge.ask(UNKNOWN, host="asks.example", method="POST")
     await edge.ask(UNKNOWN, host="asks.example", headers={"Purpose": "prefetch"})
     await edge.ask("/aff_lsr?transaction_id=1", host="asks.example")
+    await edge.ask(UNKNOWN, host="asks.example", headers={"User-Agent": "Googlebot/2.1 (+http://www.google.com/bot.html)"})
     await edge.ask(UNKNOWN + "&x=" + "y" * 2048, host="asks.example")
     await edge.ask(UNKNOWN, host="quiet.example")
     await edge.ask(UNKNOWN, host="shadow.example")

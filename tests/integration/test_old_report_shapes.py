@@ -193,7 +193,7 @@ def test_every_postback_and_pixel_is_the_conversion_that_it_reports(pipe):
         (found,) = became[row["host"], row["target"].encode(), row["body"].encode()]
         seen = tuple(found[name] for name in ("state", "outcome", "status", "amount_micros", "currency", "goal", "coupon", "unverified"))
         seen += (found["partner"], found["campaign"], found["read_click"])
-        order = row["expect"].get("order_id") or row["expect"].get("click_id") or ""
+        order = row["expect"].get("order_id") or row["expect"].get("click_id", "").lower()
         if seen != expected_of(row) or not (found["txid"] or order).endswith(order):
             why = found["refused"] or found["reason"]
             wrong.append(f"{label(row)}: {seen}, expected {expected_of(row)} and order {order!r}; {found['txid']!r} {why!r}")

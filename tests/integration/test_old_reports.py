@@ -12,6 +12,7 @@ from tests.integration.old_hosts import OldHosts, old_report
 from tracker.adapters.audit import audit
 from tracker.adapters.postgres_books import Overlap
 from tracker.cli.main import app
+from tracker.domain.old_reports import token_hash
 
 pytestmark = pytest.mark.integration
 OWED = "SELECT coalesce(sum(amount_micros), 0)::bigint FROM ledger_entries"
@@ -144,6 +145,7 @@ async def test_of_many_clicks_of_an_id_those_of_the_offer_go_first_and_of_these_
     for days, partner, campaign in ((40, "ada", "hats"), (3, "ada", "shoes"), (2, "bob", "shoes"), (1, "ada", "hats")):
         await old.old_click("cake", "5512", now - timedelta(days=days), partner=partner, campaign=campaign)
     await old.old_click("cake", "5512", now - timedelta(hours=1), partner=None, campaign=None, old_partner="20", old_offer="8")
+    await old.shop.execute("UPDATE old_clicks SET grade = 'raw'")  # the old platform's own word: it may number several alike
     for offer, partner, campaign in (("9", "bob", "shoes"), ("8", "bob", "hats"), ("", "bob", "hats"), ("77", "bob", "hats")):
         report = await old.sends(f"old.example/p.ashx?f=pb&o={offer}&r=5512&t=T{offer}", platform="cake")
         found = await old.conversion(report)
@@ -191,6 +193,112 @@ async def test_a_pixel_earns_by_the_cookies_and_waits_for_approval(old):
     assert platforms["partner"] == "bob"
 
 
+@pytest.mark.parametrize("first", ["approved", "pending"])
+async def test_nobody_without_proof_changes_what_a_store_said(old, first):
+    """Not even where the advertiser takes pixels for approved."""
+    await old.shop.execute("UPDATE advertisers SET settings = settings || jsonb_build_object('pixel_status', 'approved')")
+    await old.host("old.example", "tune")
+    await old.old_click("tune", "102f")
+    await old.sends(f"old.example/aff_lsr?transaction_id=102f&adv_sub=O-1&amount=5&status={first}")
+    owed = await old.shop.value(OWED)
+    for kind, path in (("pixel", "aff_l?offer_id=26"), ("postback", "aff_lsr?promo_code=NONE")):
+        for word in ("rejected", "approved"):
+            report = await old.sends(f"old.example/{path}&adv_sub=O-1&amount=50&status={word}", kind, visits=("old:zzz",))
+            if word == "rejected":
+                row = await old.row(report)
+                assert (row["state"], "without proof" in row["reason"]) == ("ignored", True)
+            else:
+                found = await old.postback(report)
+                assert (found["outcome"], found["unverified"]) == ("conflict", True)  # its amount differs
+    found = await old.conversion()
+    assert (found["status"], found["cents"], found["partner"]) == (first, 500, "ada")
+    assert await old.shop.value(OWED) == owed
+
+
+async def test_without_proof_nothing_is_taken_back_not_even_before_the_store_speaks(old):
+    await old.host("old.example", "tune")
+    await old.old_click("tune", "102f")
+    pixel = "old.example/aff_l?offer_id=26&adv_sub={}&amount=5&status={}"
+    for txid in ("P1", "P2", "P3"):
+        await old.sends(pixel.format(txid, "approved"), "pixel", visits=("old:102f",))
+    await old.shop.execute("UPDATE conversions SET status = 'approved' WHERE txid = 'P2'")
+    await old.sends("old.example/aff_lsr?transaction_id=unknown&adv_sub=P3&status=pending")  # the store's own word of a pixel's order
+    first = await old.sends(pixel.format("P4", "rejected"), "pixel", visits=("old:102f",))
+    again = [await old.sends(pixel.format(txid, "rejected"), "pixel", visits=("old:102f",)) for txid in ("P1", "P2", "P3")]
+    assert {row["txid"]: row["status"] for row in await old.conversions()} == {"P1": "pending", "P2": "approved", "P3": "pending"}
+    assert [(await old.row(one))["state"] for one in (first, *again)] == ["ignored"] * 4
+    late = await old.sends(pixel.format("P1", "approved"), "pixel", visits=("old:102f",))
+    assert (await old.postback(late))["outcome"] == "duplicate"  # it states nothing
+
+
+async def test_a_click_of_ours_proves_a_report_only_where_its_own_host_gave_it(old):
+    for host, source in (("a.example", "one"), ("b.example", "one"), ("c.example", "two")):
+        await old.host(host, "tune", source=source)
+    await old.host("d.example", "tune", source="one", tokens=["t"])
+    await old.host("e.example", "tune", source="two", advertiser=None)
+    clicks = [await old.shop.click() for _ in range(3)]
+    for click, host in zip(clicks, ("B.example:443", "c.example", "links.example"), strict=True):
+        await old.shop.execute("UPDATE clicks SET host = $2 WHERE click_id = $1", click, host)
+    url = "{}/aff_lsr?transaction_id={}&adv_sub={}&amount=5&status=approved"
+    statuses = []
+    for number, click in enumerate(clicks):
+        found = await old.conversion(await old.sends(url.format("a.example", click_text(click), f"O-{number}")))
+        statuses.append((found["status"], found["partner"]))
+    assert statuses == [("approved", "ada"), ("pending", "ada"), ("pending", "ada")]
+    report = await old.sends(url.format("d.example", click_text(clicks[2]), "T-1") + "&security_token=t")
+    assert (await old.conversion(report))["status"] == "approved"
+    nobodys = await old.sends(url.format("e.example", click_text(clicks[2]), "N-1"))
+    assert (await old.row(nobodys))["reason"].startswith("nobody knows yet")
+    known = await old.sends(url.format("e.example", click_text(clicks[1]), "N-2"))
+    assert (await old.conversion(known))["status"] == "approved"
+    uuid = str(clicks[2]).upper()
+    await old.old_click("one", uuid.lower())  # of a platform that numbers its clicks as we do
+    assert (await old.conversion(await old.sends(url.format("a.example", uuid, "U-1"))))["status"] == "approved"
+
+
+async def test_a_click_that_may_prove_a_report_is_waited_for_and_then_it_goes_on_without(old):
+    await old.host("old.example", "tune")
+    number, never = old.shop.new_click_id(), old.shop.new_click_id()
+    url = "old.example/aff_lsr?transaction_id={}&adv_sub={}&amount=5"
+    soon, late = [await old.sends(url.format(click_text(one), txid)) for one, txid in ((number, "O-1"), (never, "O-2"))]
+    row = await old.row(soon)
+    assert (row["state"], row["reason"]) == ("waiting", "the click is not stored yet")
+    assert (await old.retry()).taken == []
+    await old.shop.click(number)
+    await old.shop.execute("UPDATE clicks SET host = 'old.example'")
+    assert [taken.outcome for taken in (await old.retry()).taken] == ["attributed"]
+    assert (await old.conversion(soon))["status"] == "approved"
+    await old.shop.execute("UPDATE old_reports SET received_at = received_at - interval '11 minutes'")
+    assert [taken.outcome for taken in (await old.retry()).taken] == ["parked"]
+    assert ((await old.postback(late))["unverified"], (await old.row(late))["state"]) == (True, "read")
+
+
+async def test_a_pixel_by_the_cookie_and_the_postback_of_the_click_are_one_order(old):
+    click = "4b0f8c1d2e3a4f5b8c9d0e1f2a3b4c00"
+    await old.host("old.example", "everflow")
+    await old.old_click("everflow", click)
+    await old.sends("old.example/?nid=2409&oid=26&amount=5&order_id=A1", "pixel", "everflow", visits=(f"old:{click}",))
+    assert (await old.conversion())["status"] == "pending"
+    for spelt in (click, click.upper()):
+        await old.sends(f"old.example/?nid=2409&transaction_id={spelt}&amount=5&order_id=A1", platform="everflow")
+    found = await old.conversion()
+    assert (found["status"], found["txid"], found["cents"]) == ("approved", f"{click}:A1", 500)
+
+
+async def test_a_click_counts_as_the_source_of_its_host_has_it(old):
+    hosts = {"a.example": ("cake-a", "ada"), "b.example": ("cake-b", "bob")}
+    for host, (source, partner) in hosts.items():
+        await old.host(host, "cake", source=source, advertiser=None)
+        await old.old_click(source, "5512", datetime.now(UTC) - timedelta(hours=len(await old.conversions()) + 1), partner=partner)
+    await old.make("advertisers", slug="other", currency="EUR")
+    await old.make("campaigns", slug="others", advertiser="other", destination_url="https://other.example/")
+    await old.old_click("cake-c", "5512", campaign="others")
+    for host, (source, partner) in hosts.items():
+        report = await old.sends(f"{host}/p.ashx?f=pb&r=5512&t={source}&p=12.00", platform="cake")
+        assert (await old.conversion(report))["partner"] == partner
+        assert (await old.postback(report))["old_source"] == source
+
+
 async def test_an_unknown_old_click_waits_and_earns_once_it_is_imported(old):
     await old.host("old.example", "tune")
     report = await old.sends("old.example/aff_lsr?transaction_id=102F&adv_sub=O-1&amount=5")
@@ -224,6 +332,7 @@ async def test_the_old_click_tells_whose_order_it_is(old):
     await old.old_click("tune", "102f")
     assert (await old.conversion(await old.sends("old.example/aff_lsr?transaction_id=102f&adv_sub=1")))["partner"] == "ada"
     click = click_text(await old.shop.click())
+    await old.shop.execute("UPDATE clicks SET host = 'old.example'")
     ours = await old.conversion(await old.sends(f"old.example/aff_lsr?transaction_id={click}&adv_sub=2"))
     assert ours["trace"][0].startswith("the click, inside")
 
@@ -319,6 +428,53 @@ async def test_what_postgresql_refuses_is_a_dead_letter_and_a_report_that_says_s
     assert (await audit(dsn, redis_url, 1))["postbacks"]["state"] == "balanced"
 
 
+async def test_a_refused_report_is_passed_on_all_the_same_and_read_when_it_comes_again(old, monkeypatch, dsn, redis_url):
+    await old.make(
+        "tracking-hosts", host="old.example", kind="old", platform="tune", advertiser="shop", forward_to="https://tune.example",
+        settings={"reports": {"tee": True}},
+    )  # fmt: skip
+    await old.old_click("tune", "102f")
+
+    async def refuses(*_, **__):
+        raise ValueError("a bug of ours")
+
+    url = "old.example/aff_lsr?transaction_id=102f&adv_sub={}&amount=5"
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.adapters.postgres_old_reports.take", refuses)
+        replayed = await old.sends(url.format("O-1"))
+        patch.setattr("tracker.adapters.postgres_receipts.keep_refused", refuses)
+        lost = await old.sends(url.format("O-2"))
+    passed_on = await old.shop.database.fetch("SELECT postback_id FROM tee_deliveries ORDER BY received_at")
+    assert [row["postback_id"] for row in passed_on] == [replayed.uuid, lost.uuid]
+    assert ((await old.row(replayed))["state"], (await old.postback(replayed))["outcome"]) == ("refused", "rejected")
+    for report in (replayed, lost):
+        assert (await old.store(report)).stored == 1
+        assert ((await old.row(report))["state"], (await old.row(report))["click_id"]) == ("read", "102f")
+        assert (await old.conversion(report))["partner"] == "ada"
+        assert (await old.store(report)).duplicate == 1
+    assert await old.shop.value("SELECT count(*) FROM tee_deliveries") == 2
+    assert (await audit(dsn, redis_url, 1))["postbacks"]["state"] == "balanced"
+
+
+async def test_a_report_that_was_refused_can_be_tried_again_once_its_host_is_put_right(old):
+    again = "UPDATE old_reports SET state = 'waiting', next_try_at = now() WHERE state = 'refused'"
+    await old.host("old.example", "tune", tokens=["rihgt"])
+    await old.old_click("tune", "102f")
+    token, amount = [
+        await old.sends(f"old.example/aff_lsr?transaction_id=102f&adv_sub=O-1&amount={amount}&security_token=right")
+        for amount in ("5", "5,00")
+    ]
+    await old.shop.execute(again)
+    assert [taken.outcome for taken in (await old.retry()).taken] == ["rejected"] * 2
+    settings = {"reports": {"token_hashes": [token_hash("right")]}}
+    await old.shop.execute("UPDATE tracking_hosts SET settings = $1", settings)
+    await old.shop.execute(again)
+    assert sorted(taken.outcome for taken in (await old.retry()).taken) == ["attributed", "rejected"]
+    assert ((await old.row(token))["state"], (await old.conversion(token))["cents"]) == ("read", 500)
+    assert (await old.postback(amount))["reason"] == "amount '5,00' is no number such as 10.50"
+    assert ((await old.row(amount))["state"], await old.shop.value("SELECT count(*) FROM postbacks")) == ("refused", 2)
+
+
 async def test_every_report_is_in_the_audit_and_none_can_vanish_from_it(old, dsn, redis_url):
     async def told():
         return (await audit(dsn, redis_url, 1))["postbacks"]
@@ -362,6 +518,22 @@ async def test_a_postback_is_passed_on_once_with_what_we_answered(old):
     await old.sends("old.example/i.ashx?a=1&c=2", "impression", "cake")
     rows = await old.shop.database.fetch("SELECT postback_id, target, our_status, our_body FROM tee_deliveries")
     assert [tuple(row.values()) for row in rows] == [(report.uuid, report.target, 200, b"SUCCESS")]
+
+
+@pytest.mark.parametrize(
+    ("state", "tee", "passed_on"),
+    [("none", False, []), ("none", True, ["postback", "pixel"]), ("shadow", False, ["postback"]), ("rolled_back", True, ["postback"])],
+)
+async def test_while_visitors_still_go_to_the_old_platform_postbacks_do_too(old, state, tee, passed_on):
+    await old.make(
+        "tracking-hosts", host="old.example", kind="old", platform="tune", advertiser="shop", forward_to="https://tune.example",
+        settings={"reports": {"tee": tee}},
+    )  # fmt: skip
+    await old.shop.execute("UPDATE tracking_hosts SET state = $1", state)
+    await old.sends("OLD.example:443/aff_lsr?transaction_id=102f&adv_sub=O-1")
+    await old.sends("old.example/aff_l?offer_id=26&adv_sub=O-2&amount=1", "pixel", visits=("old:102f",))
+    assert [row["kind"] for row in await old.shop.database.fetch("SELECT kind FROM tee_deliveries ORDER BY received_at")] == passed_on
+    assert await old.shop.value("SELECT count(*) FROM old_reports WHERE host = 'old.example'") == 2
 
 
 async def test_a_report_that_is_stored_again_is_a_duplicate_in_the_books(old):

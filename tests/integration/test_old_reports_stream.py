@@ -10,13 +10,13 @@ from tests.integration.click_source import Node
 from tests.integration.old_hosts import OldHosts, old_report
 from tests.wait import wait_until
 from tracker.adapters.audit import audit
+from tracker.adapters.postgres_old_report_desk import forget
 from tracker.adapters.postgres_receipts import ReceiptSink
 from tracker.adapters.redis_books import BookBoard
 from tracker.adapters.redis_streams import EntryStream
 from tracker.errors import StoreUnavailable
 from tracker.wire import Receipt, stream_key
 from workers import old_report_sweeper
-from workers.keeper import FORGET_REPORTS
 from workers.receipt_loading import ReceiptLoader
 from workers.stream_writer import CONVERSIONS, StreamWriter
 
@@ -123,7 +123,7 @@ async def test_reports_that_do_not_wait_are_kept_for_half_a_year(old):
     kept, waits, goes = [await old.sends(f"old.example/p.ashx?f=pb&o=9&r=5512&t={txid}", platform="cake") for txid in "abc"]
     await old.shop.execute("UPDATE old_reports SET received_at = now() - interval '181 days' WHERE postback_id <> $1", kept.uuid)
     await old.shop.execute("UPDATE old_reports SET state = 'waiting', next_try_at = now() WHERE postback_id = $1", waits.uuid)
-    await old.shop.execute(FORGET_REPORTS)
+    await old.shop.database.transaction(forget)
     left = {row["postback_id"] for row in await old.shop.database.fetch("SELECT postback_id FROM old_reports")}
     assert left == {kept.uuid, waits.uuid}
     assert goes.uuid not in left

@@ -1,15 +1,18 @@
 """Requests of our own: what nobody opened is never connected to, whatever a URL, a name or an answer says."""
 
 import asyncio
+import socket
 import ssl
 import subprocess
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 import pytest
 
-from tracker.adapters.outbound import BODY_MAX_BYTES, Outbound
+from tests.wait import wait_until
+from tracker.adapters.outbound import BODY_MAX_BYTES, NAMES_AT_ONCE_MAX, Outbound
 from tracker.errors import OutboundError, OutboundFailed, OutboundRefused
 
 pytestmark = pytest.mark.integration
@@ -203,6 +206,30 @@ async def test_the_time_counts_the_look_up_of_the_name():
     client = Outbound(LOCAL, resolve=resolve, tls=NOBODY)
     with pytest.raises(OutboundFailed, match="in time"):
         await client.send("GET", "http://old.example/", headers={}, timeout_s=0.2)
+    await client.close()
+
+
+async def test_names_that_hang_keep_four_threads_of_our_own_and_nobody_elses(monkeypatch):
+    hangs, asked = threading.Event(), []
+
+    def look_up(host, *_, **__):
+        asked.append(host)
+        hangs.wait(LONG_S)
+        return [(None, None, None, "", ("10.0.0.1", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    client = Outbound((), tls=NOBODY)
+    names = [f"name{number}.example" for number in range(NAMES_AT_ONCE_MAX)]
+    waiting = [asyncio.create_task(client.send("GET", f"http://{name}/", headers={}, timeout_s=LONG_S)) for name in names * 2]
+    await wait_until(lambda: len(asked) == NAMES_AT_ONCE_MAX, because="all threads look up")
+    with pytest.raises(OutboundFailed, match="busy"):
+        await client.send("GET", "http://another.example/", headers={}, timeout_s=LONG_S)
+    assert await asyncio.to_thread(lambda: "free") == "free"
+    waiting[0].cancel()  # its name is waited for by another
+    hangs.set()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in done[1:]] == [OutboundRefused] * (2 * NAMES_AT_ONCE_MAX - 1)
+    assert sorted(asked) == names  # each once
     await client.close()
 
 

@@ -42,6 +42,7 @@ LARGE = (
     "statements",
     "statement_lines",
     "tee_deliveries",
+    "old_reports",
     "open_entries",
 )
 # Reads a whole table on purpose, or is not bound to one row: said here, each with its reason.
@@ -49,6 +50,7 @@ WHOLE = {
     "partitions.EDGE_ROWS": "counts the edge partitions, which are empty",
     "postgres_postback_books.OUTCOMES": "the books are of all postbacks; only the audit that somebody asks for has them",
     "postgres_postback_books.PROBLEMS": "the same",
+    "postgres_postback_books.REPORTS": "the same, of all reports",
     "postgres_balances_sql.DIFFERENCES": "compares all closed months; only the doctor that somebody asks for does",
     "postgres_routes.LINKS": "a table rebuild streams a range of ids; its index scan is tested by the publisher's own tests",
 }

@@ -312,7 +312,7 @@ async def test_after_72_hours_it_is_given_up_and_an_operator_has_it_tried_again_
         (row,) = (await api.admin("GET", "/api/v1/tee?state=given_up&host=go.old.example")).json()["items"]
         assert (row["error"], row["their_status"], row["agrees"]) == ("HTTP 500, for 72 hours", 500, None)
         made = await api.admin("POST", "/api/v1/tee/retry", {"host": "go.old.example", "reason": "it moved"})
-        assert made.json() == {"retried": 1, "is_complete": True}
+        assert made.json() == {"retried": 1, "is_complete": True, "before": made.json()["before"]}
         async with sending(opened):
             await emptied(opened, hurry=False)
         (sent,) = new.requests
@@ -323,6 +323,25 @@ async def test_after_72_hours_it_is_given_up_and_an_operator_has_it_tried_again_
     assert after["retried"] == 1
     (left,) = (await api.admin("GET", "/api/v1/tee?state=given_up")).json()["items"]
     assert left["host"] == "other.example"
+
+
+async def test_what_was_answered_differently_is_sent_again_once_a_call(opened, api):
+    async with playing(refused=(b"0001",)) as platform:
+        await put(opened, platform.address, report(1), report(2), report(3, host=b"other.example"))
+        async with sending(opened):
+            await emptied(opened)
+        assert await opened.fetch("SELECT agrees FROM tee_deliveries WHERE NOT agrees") == [{"agrees": False}]
+        platform.refused = ()
+        early = {"differences": True, "before": "2020-01-01T00:00:00Z"}
+        assert (await api.admin("POST", "/api/v1/tee/retry", early)).json()["retried"] == 0
+        made = await api.admin("POST", "/api/v1/tee/retry", {"host": "GO.old.example:80", "differences": True})
+        assert (made.json()["retried"], made.json()["is_complete"]) == (1, True)
+        async with sending(opened):
+            await emptied(opened)
+        assert platform.got() == {b"0001": 2, b"0002": 1, b"0003": 1}
+    assert {row["agrees"] for row in await opened.fetch(ALL)} == {True}
+    answer = await api.admin("POST", "/api/v1/tee/retry", {"differences": "perhaps"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_differences")
 
 
 async def test_a_host_that_forwards_to_itself_is_not_sent_round_in_circles(opened):
@@ -362,7 +381,7 @@ async def test_reports_are_listed_with_both_answers_and_without_secrets(opened, 
     body = b"amount=1&security_token=s3cret-token"
     one = report(1, platform="tune", target=b"/aff_lsr?n=0001&transaction_id=t&security_token=s3cret-token")
     two = report(2, platform="tune", method="POST", content_type=b"application/x-www-form-urlencoded", body=body, user_agent=b"shop")
-    async with playing(refused=(b"0001",)) as old:
+    async with playing(reply=b"SUCCESS of s3cret-token") as old:
         await put(opened, old.address, one, two)
         async with sending(opened) as sender:
             await emptied(opened)
@@ -376,7 +395,8 @@ async def test_reports_are_listed_with_both_answers_and_without_secrets(opened, 
     differing = (await api.admin("GET", "/api/v1/tee?differences=true")).json()["items"]
     assert [row["postback_id"] for row in differing] == []  # TUNE has no such words: 200 accepts
     shown = (await api.admin("GET", f"/api/v1/tee/{two.uuid}")).json()
-    assert (shown["body"], shown["our_body"], shown["their_body"]) == ("amount=1&security_token=***", "SUCCESS", "SUCCESS")
+    assert (shown["body"], shown["our_body"]) == ("amount=1&security_token=***", "SUCCESS")
+    assert (await api.admin("GET", f"/api/v1/tee/{one.uuid}")).json()["their_body"] == "SUCCESS of ***"
     assert (shown["state"], shown["user_agent"], shown["report_state"]) == ("delivered", "shop", None)
 
 
@@ -419,8 +439,9 @@ def test_the_command_lists_shows_and_tries_again(dsn, monkeypatch, tmp_path):
     assert "p.ashx?n=0001" in turnout("list")
     assert delivered in turnout("list", "--differences", "--json")
     assert "FAILURE: no" in turnout("show", delivered)
-    assert turnout("retry", "--reason", "again") == "1 reports are tried again by turnout work postbacks\n"
+    assert turnout("retry", "--reason", "again") == "1 reports are sent again by turnout work postbacks\n"
     assert '"state": "waiting"' in turnout("list", "--state", "waiting", "--json")
+    assert turnout("retry", "--differences") == "1 reports are sent again by turnout work postbacks\n"
 
 
 async def test_the_keeper_forgets_what_was_finished_30_days_ago(opened, dsn):

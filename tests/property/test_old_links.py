@@ -78,7 +78,8 @@ def check(handler, table, name, target):
     if answer.told is not None:
         assert answer.told.report.target == target
         assert read_report(table.source_of(table.host(f"{name}.example")), answer.told.report).kind == answer.outcome
-        assert (answer.record, answer.location, b"\n" in answer.cookie.encode()) == (None, b"", False)
+        assert (answer.record, b"\n" in answer.cookie.encode() + answer.location) == (None, False)
+        assert bool(answer.location) is (answer.status == 302) is bool(answer.told.location)
         return answer
     assert answer.record is not None
     assert LOCATION.fullmatch(answer.location) or (answer.status == 200 and not answer.location), answer

@@ -11,9 +11,10 @@ from tracker.domain.addresses import came_by_https
 from tracker.domain.cookie_bridge import (
     carried,
     cookie_in,
+    for_everybody,
     old_id_in_cookies,
     old_id_in_url,
-    without_ours,
+    platforms_own,
     without_parameters,
 )  # fmt: skip
 from tracker.domain.orphans import proposed_campaign
@@ -37,10 +38,11 @@ def test_the_first_cookie_of_a_name_counts_whatever_stands_around_it():
     assert cookie_in(b"x" * 20_000 + b"; a=1", "a") == b""
 
 
-def test_the_old_platform_gets_its_cookies_whole_and_never_ours():
-    assert without_ours(b"a=1; turnout_visitor=1.x.y; b=2;; c=3") == b"a=1; b=2; c=3"
-    assert without_ours(b"a=1; " + b"b=" + b"x" * 4096 + b"; c=3") == b"a=1"
-    assert without_ours(b"") == b""
+def test_the_old_platform_gets_its_own_cookies_whole_and_nobody_elses():
+    webgains = SHELF.source("webgains").profile
+    assert platforms_own(webgains, b"session=s; wg_cid=1; turnout_visitor=1.x.y;; _CK_WG_=2") == b"wg_cid=1; _CK_WG_=2"
+    assert platforms_own(webgains, b"wg_cid=1; _CK_WG_=" + b"x" * 4096) == b"wg_cid=1"
+    assert platforms_own(webgains, b"") == platforms_own(SHELF.source("voluum").profile, b"cid=1") == b""
 
 
 def test_an_old_id_is_read_from_the_platforms_own_cookie():
@@ -88,7 +90,24 @@ def test_old_ids_go_behind_what_is_ours_and_once():
     assert "Secure" in set_cookie("v", is_secure=True)
 
 
-def test_a_remembered_destination_has_nobodys_click_id():
+@pytest.mark.parametrize(
+    ("found", "shared"),
+    [
+        (b"https://s.example/?tid=1", b"https://s.example/"),
+        (b"https://s.example/?tid=a%2D1&clickref=a-1&x=2&e=#f", b"https://s.example/?x=2&e=#f"),  # the store's own name for it
+        (b"https://s.example/?tid=&x=&y=2", b"https://s.example/?x=&y=2"),
+        (b"https://s.example/?clickref=abc", None),  # it may be an id
+        (b"https://s.example/?offer=7&p=", b"https://s.example/?offer=7&p="),  # all of it was asked for
+        (b"https://s.example/go/longid1?tid=longid1", None),
+        (b"https://s.example/#f", b"https://s.example/#f"),
+        (b"", b""),
+    ],
+)
+def test_what_is_shared_of_a_destination_has_nobodys_click_id(found, shared):
+    assert for_everybody(found, {"tid"}, b"/c/7?a=b") == shared
+
+
+def test_parameters_are_left_out_by_their_names():
     names = {"tid", "a b"}
     assert without_parameters(b"https://s.example/?tid=1&x=2&a%20b=3#tid=4", names) == b"https://s.example/?x=2#tid=4"
     assert without_parameters(b"https://s.example/?tid=1#f", names) == b"https://s.example/#f"
@@ -145,10 +164,12 @@ class Platform:
     """An old platform behind no network."""
 
     def __init__(self, location="https://shop.example/?tid=1"):
-        self.location, self.asked = location, 0
+        self.location, self.asked, self.status = location, 0, None
 
     async def send(self, method, url, *, headers, timeout_s):
         self.asked += 1
+        if self.status is not None:
+            return OutboundReply(self.status, {}, b"")
         if self.location is None:
             raise OutboundFailed("it is away")
         return OutboundReply(302 if self.location else 404, {"location": self.location}, b"")
@@ -157,9 +178,9 @@ class Platform:
         pass
 
 
-def question(number=0):
+def question(number=0, **more):
     target = b"/c?n=%d" % number
-    return Question("go.example", target, b"https://old.example" + target, 20.0, frozenset(("tid",)))
+    return Question("go.example", target, b"https://old.example" + target, 20.0, frozenset(("tid",)), **more)
 
 
 @pytest.fixture
@@ -190,6 +211,30 @@ async def test_a_platform_that_failed_five_times_in_a_row_is_left_alone_for_half
     clock[0] += lookup.PAUSE_S
     platform.location = "https://shop.example/"
     assert await lookups.find(question()) == b"https://shop.example/"
+
+
+async def test_a_platform_that_has_had_enough_of_us_is_left_alone_too(asking):
+    platform, _, lookups = asking
+    platform.status = 429
+    assert [await lookups.find(question()) for _ in range(6)] == [b""] * 6
+    assert (platform.asked, lookups.outcomes["failed"], lookups.outcomes["open"]) == (5, 5, 1)
+
+
+async def test_an_answer_holds_for_visitors_with_such_a_device_and_language(asking):
+    platform, _, lookups = asking
+    for more in ({"device": "mobile iOS"}, {"device": "mobile Android"}, {"device": "mobile iOS", "language": b"de"}):
+        platform.location = f"https://{len(more)}{more['device'][7:8]}.example/"
+        assert [await lookups.find(question(**more)) for _ in range(2)] == [platform.location.encode()] * 2
+    assert platform.asked == 3
+
+
+async def test_each_visitor_asks_where_nobody_can_tell_the_click_id(asking):
+    platform, _, lookups = asking
+    platform.location = "https://shop.example/?clickref=abc"
+    assert await asyncio.gather(*(lookups.find(question()) for _ in range(3))) == [platform.location.encode()] * 3
+    assert (await lookups.find(question()), platform.asked) == (platform.location.encode(), 4)
+    many = await asyncio.gather(*(lookups.find(question()) for _ in range(lookup.AT_ONCE_MAX + 2)))
+    assert (many.count(b""), lookups.outcomes["busy"]) == (2, 2)
 
 
 async def test_the_oldest_are_forgotten_when_there_are_too_many():

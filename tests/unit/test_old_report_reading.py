@@ -139,11 +139,79 @@ def test_a_partner_counts_only_with_a_token_and_a_campaign():
 def test_without_token_and_click_a_report_waits_for_approval_as_a_pixel_does():
     by_coupon = "/aff_lsr?offer_id=26&adv_sub=O1&promo_code=SPRING&status="
     trusting = Advertiser(7, "shop", "EUR", "approved")
-    for status, made in (("approved", "pending"), ("pending", "pending"), ("rejected", "rejected")):
+    for status, made, stated in (("approved", "pending", ""), ("pending", "pending", ""), ("rejected", "rejected", "rejected")):
         found = postback(by_coupon + status)
-        assert (found.status, found.unverified, found.status_original) == (made, True, status)
+        assert (found.status, found.unverified, found.status_original) == (made, True, stated)
     assert postback(by_coupon, shop=trusting).status == "approved"
     assert not postback(TUNE).unverified
+
+
+def test_a_click_that_proves_nothing_makes_a_report_unverified_and_its_word_unsaid():
+    source, report = SOURCES["tune"], old_report(CONVERSIONS[0], target=(TUNE + "&status=approved").encode())
+    found, secured = read_report(source, report), ReportSettings(token_hashes=(token_hash("tk"),))
+    made = postback_of(source, report, found, SHOP, AS_IT_CAME, goal="sale", campaign=None, partner=None, is_proven=False)
+    assert (made.unverified, made.status, made.status_original) == (True, "pending", "")
+    report = old_report(CONVERSIONS[0], target=(TUNE + "&status=approved&security_token=tk").encode())
+    made = postback_of(
+        source, report, read_report(source, report), SHOP, secured, goal="sale", campaign=None, partner=None, is_proven=False
+    )
+    assert (made.unverified, made.status, made.status_original) == (False, "approved", "approved")
+
+
+def test_no_word_of_the_operators_makes_a_sale_of_what_is_none():
+    settings = ReportSettings(statuses={"": "approved", "sale": "approved"})
+    for platform, target, status, is_by_word in (
+        ("cj", "/u?CID=1&METHOD=S2S&CJEVENT=b7&OID=R1&AMOUNT=-4.50", "reversed", False),
+        ("binom", "/click.php?upd_clickid=1&add_event1=1", "ignored", False),
+        ("cj", "/u?CID=1&METHOD=S2S&CJEVENT=b7&OID=R1&AMOUNT=4.50", "approved", True),
+    ):
+        found = read_report(SOURCES[platform], old_report(CONVERSIONS[0], target=target.encode()))
+        assert (status_of(found, settings), found.outcome.is_by_word) == (status, is_by_word), target
+
+
+def test_an_amount_is_named_where_the_store_names_one_or_the_orders_lines_do():
+    items = "/Advertisers/IRsid77/Conversions?CampaignId=17221&ClickId=ck1&OrderId=IM-1&CurrencyCode=EUR"
+    for platform, target, named, micros in (
+        ("tune", TUNE, "10", 10_000_000),
+        ("tune", TUNE.replace("&amount=10", ""), "", 0),
+        ("binom", "/click.php?cnv_id=clk1&payout=auto", "", 0),
+        ("binom", "/click.php?cnv_id=clk1&payout=AUTO", "", 0),
+        ("binom", "/click.php?cnv_id=clk1&payout=2.5", "2.5", 2_500_000),
+        ("impact", items + "&ItemSubTotal1=20.00&ItemSubTotal2=1.5", "21.50", 21_500_000),
+        ("impact", items, "", 0),
+    ):
+        made = postback(target, platform=platform)
+        assert (made.amount_original, made.amount_micros) == (named, micros), target
+
+
+def test_a_pixel_of_the_cookie_and_a_postback_of_the_click_are_of_one_order():
+    ours, source = "01k8000000000000000000000z", SOURCES["everflow"]
+    target = b"/?nid=2409&oid=26&amount=5&order_id=A1"
+    for facts, number in (
+        ({"old_click_id": b"AbC", "visits": (ours, "old:zz")}, "abc:A1"),
+        ({"visits": (ours, "old:AbC")}, "abc:A1"),
+        ({"visits": (ours,)}, f"{ours}:A1"),
+        ({"old_click_id": b"x" * 200, "visits": (ours,)}, f"{ours}:A1"),
+        ({}, "A1"),
+    ):
+        report = old_report(CONVERSIONS[0], target=target, **facts)
+        found = read_report(source, report)
+        assert (found.kind, order_number(source, report, found)) == ("pixel", number), facts
+    by_click = "/?nid=2409&transaction_id={}&amount=5&order_id=A1"
+    assert postback(by_click.format("AbC"), platform="everflow").txid == "abc:A1"
+
+
+def test_without_an_order_number_the_click_is_the_key_in_any_case_and_from_any_cookie():
+    made = postback("/aff_lsr?transaction_id=102F&amount=1")
+    assert (made.txid, made.click_id, made.is_keyed_by_click) == ("click:102f", "102F", True)
+    for visits, old_click in (((), b"102F"), (("old:102F",), b"")):
+        pixel = postback("/aff_l?offer_id=26&amount=1", visits=visits, old_click_id=old_click)
+        assert (pixel.txid, pixel.click_id, pixel.is_keyed_by_click) == ("click:102f", None, True)
+    named = postback("/aff_lsr?transaction_id=102F&adv_sub=click:1")
+    assert (named.txid, named.is_keyed_by_click) == ("click:1", False)
+    uuid = "019a0000-0000-7000-8000-000000000002"
+    keys = {postback(f"/aff_lsr?transaction_id={spelt}").txid for spelt in (uuid, uuid.upper(), uuid.replace("-", ""))}
+    assert len(keys) == 1
 
 
 def test_the_operators_words_go_before_the_profiles():
@@ -174,8 +242,8 @@ def test_what_is_no_amount_or_too_long_is_refused_with_its_name():
 
 def test_the_click_stands_before_the_order_where_the_platform_numbers_each_clicks_orders():
     def number(target, platform):
-        found = read_report(SOURCES[platform], old_report(CONVERSIONS[0], target=target.encode()))
-        return order_number(SOURCES[platform], found)
+        report = old_report(CONVERSIONS[0], target=target.encode())
+        return order_number(SOURCES[platform], report, read_report(SOURCES[platform], report))
 
     assert number(TUNE, "tune") == "ORD-1"
     assert number("/postback?cid=c1&txid=7", "voluum") == "c1:7"

@@ -70,7 +70,9 @@ def test_a_report_is_tried_again_after_longer_and_longer_pauses_for_72_hours():
     assert tee.next_try(60, START, START + timedelta(hours=72)) is None
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, True), (302, True), (404, True), (429, False), (500, False), (503, False)])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(200, True), (302, True), (404, True), (408, False), (425, False), (429, False), (500, False), (503, False)]
+)
 def test_a_server_that_is_broken_or_busy_has_not_answered(status, expected):
     assert tee.is_final(status) is expected
 
@@ -115,8 +117,35 @@ def test_the_stores_token_is_shown_to_nobody():
     assert shown(b"/p?x=\xff y") == "/p?x=%FF%20y"
 
 
+def test_another_value_of_the_tokens_parameter_is_as_secret():
+    affise = SHELF.source("affise")
+    target = b"/postback?clickid=5f1a2b3c4d5e6f708192a300&secure=first-one&Secure=second-one&sum=4"
+    assert shown(target, affise) == "/postback?clickid=5f1a2b3c4d5e6f708192a300&secure=***&Secure=***&sum=4"
+    secret = tee.secret_of(affise, b"go.example", target)
+    assert tee.masked_body(b'{"secure": "third-one", "sum": "4"}', secret) == '{"secure": "***", "sum": "4"}'
+    read = {"click_id": "c", "conversion": {"token": "first-one"}, "sub_ids": {"custom_field1": "second-one", "x": "1"}}
+    assert tee.masked_reading(read, target, secret) == {
+        "click_id": "c",
+        "conversion": {"token": "***"},
+        "sub_ids": {"custom_field1": "***", "x": "1"},
+    }
+
+
+def test_what_is_masked_in_a_target_is_masked_in_its_reading():
+    read = {
+        "sub_ids": {"my_secret": "hunter22", "note": "hunter22", "n": ""},
+        "destination": "https://x.example/?api_key=k1&a=b",
+        "others": ("n",),
+    }
+    assert tee.masked_reading(read, b"/p?my_secret=hunter%322&x=1", None) == {
+        "sub_ids": {"my_secret": "***", "note": "***", "n": ""},
+        "destination": "https://x.example/?api_key=***&a=b",
+        "others": ("n",),
+    }
+
+
 def test_nor_is_it_shown_in_a_body():
-    assert tee.masked_body(b"a=1&security_token=9f&b=9f", b"9f") == "a=1&security_token=***&b=***"
-    assert tee.masked_body(b'{"id": "1", "api_token" : "abc", "x": "secret-1 \xff\x00"}', b"secret-1") == (
+    assert tee.masked_body(b"a=1&security_token=9f&b=9f", tee.Secret(b"9f")) == "a=1&security_token=***&b=***"
+    assert tee.masked_body(b'{"id": "1", "api_token" : "abc", "x": "secret-1 \xff\x00"}', tee.Secret(b"secret-1")) == (
         '{"id": "1", "api_token" : "***", "x": "*** \ufffd\ufffd"}'
     )

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,7 @@ BODY_MAX_BYTES: Final = 16 * 1024
 CONNECTIONS_MAX: Final = 64
 KEEPALIVE_S: Final = 10.0
 ADDRESSES_MAX: Final = 4  # of a name are tried
+NAMES_AT_ONCE_MAX: Final = 4
 # Ours to say: they frame the message, or name whom it is for.
 OWN_HEADERS: Final = frozenset(("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"))
 BODILESS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
@@ -50,11 +52,12 @@ class Outbound:
 
         `resolve` takes the place of the system's resolver, `tls` that of the usual certificate authorities (Mozilla's, and this machine's).
         """
+        self._names = _Names()
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or _usual_authorities(),
             max_connections=CONNECTIONS_MAX,
             keepalive_expiry=KEEPALIVE_S,
-            network_backend=_CheckedNetwork(allow, resolve or _resolve),
+            network_backend=_CheckedNetwork(allow, resolve or self._names.addresses),
         )
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", timeout_s: float) -> OutboundReply:
@@ -83,7 +86,8 @@ class Outbound:
             return OutboundReply(answer.status, _received(answer.headers), await _beginning(answer.aiter_stream()))
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; a look-up of a name that hangs is not waited for."""
+        self._names.close()
         await self._pool.aclose()
 
 
@@ -122,9 +126,32 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
         return found[:ADDRESSES_MAX]
 
 
-async def _resolve(host: str, port: int) -> list[str]:
-    rows = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [str(row[4][0]) for row in rows]
+class _Names:
+    """The system's resolver in threads of its own: where it hangs, nobody else's work stands behind it. One thread for one name."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(NAMES_AT_ONCE_MAX, thread_name_prefix="outbound-names")
+        self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """As `Resolve`; OutboundFailed at once while all threads wait for other names."""
+        key = (host, port)
+        asked = self._asked.get(key)
+        if asked is None:
+            if len(self._asked) >= NAMES_AT_ONCE_MAX:
+                raise OutboundFailed(f"the name {host} cannot be resolved: busy with {NAMES_AT_ONCE_MAX} other names")
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, _resolve, host, port)
+            self._asked[key] = asked
+            asked.add_done_callback(lambda _: self._asked.pop(key, None))
+        return await asyncio.shield(asked)  # a request that is given up does not take away what others wait for
+
+    def close(self) -> None:
+        """Wait for nothing."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    return [str(row[4][0]) for row in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)]
 
 
 def _usual_authorities() -> ssl.SSLContext:

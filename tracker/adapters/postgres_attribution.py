@@ -132,8 +132,9 @@ async def _clicks(connection: Connection, postback: Postback, name: str, *, is_o
     if raw and (row := await connection.fetchrow(sql.CLICK_BY_ID, postback.goal, UUID(bytes=raw))):
         return [row], "click"
     found = await postgres_old_clicks.find(
-        connection, goal=postback.goal, old_click_id=name, advertiser_id=postback.advertiser_id, campaign_id=postback.campaign
-    )
+        connection, goal=postback.goal, old_click_id=name, advertiser_id=postback.advertiser_id, campaign_id=postback.campaign,
+        source=postback.old_source, at=postback.converted_at,
+    )  # fmt: skip
     return found, "old_click"
 
 

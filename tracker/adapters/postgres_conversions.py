@@ -122,6 +122,6 @@ def _postback_row(postback: Postback) -> tuple[Any, ...]:
     names = (
         "postback_id received_at source advertiser_id txid goal click_id coupon amount_micros currency amount_original "
         "currency_original status status_original happened_at parameters ip unverified customer event_id visits details "
-        "stated_at campaign partner"
+        "stated_at campaign partner old_source"
     )
     return tuple(getattr(postback, name) for name in names.split())

@@ -12,8 +12,9 @@ ADVERTISER_OF = """
 INSERT_POSTBACK = """
     INSERT INTO postbacks (postback_id, received_at, source, advertiser_id, txid, goal, click_id, coupon, amount_micros,
         currency, amount_original, currency_original, status, status_original, happened_at, parameters, ip, unverified,
-        customer, event_id, visits, details, stated_at, campaign, partner, outcome)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, 'parked')
+        customer, event_id, visits, details, stated_at, campaign, partner, old_source, outcome)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26,
+        'parked')
     ON CONFLICT (postback_id) DO NOTHING RETURNING 1
 """
 REJECTED_POSTBACK = """

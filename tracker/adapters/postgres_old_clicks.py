@@ -6,6 +6,7 @@ Whoever asks for many ids at once (which parked postbacks may have a click by no
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from tracker.platforms.profile import Profile
 from tracker.platforms.reading import Reading
 
 _PROFILES: Final = Shelf()
+IDS_OF_A_CLICK: Final = 3  # and of a source, as pages tell them
 
 
 class Ids(NamedTuple):
@@ -42,30 +44,42 @@ class Meaning(NamedTuple):
 
 
 async def find(
-    connection: Connection, *, goal: str, old_click_id: str, advertiser_id: int, campaign_id: int | None
+    connection: Connection,
+    *,
+    goal: str,
+    old_click_id: str,
+    advertiser_id: int,
+    campaign_id: int | None,
+    source: str | None = None,
+    at: datetime | None = None,
 ) -> list[asyncpg.Record]:
     """The clicks of an old id in the advertiser's campaigns, newest first, at most 50, with the columns of `CLICK_BY_ID`.
 
-    With `campaign_id` only those of that campaign, if there are any. Where the old platform's own export has the id, what was only seen
-    in URLs does not count: anybody can write those. `click_id` is ours, None for a click that never came through here;
+    Chosen in this order. `source`: whose ids they are; where it has the id, others' clicks of that id are others. `campaign_id`: only
+    clicks of it, if there are any. What the old platform exported, while `at` (when the conversion happened; None: now) is inside its
+    window, hides what was only seen in URLs: anybody can write those. Of the latter, where several partners have the id, only the clicks
+    of who told of it first are found, of those inside their window. `click_id` is ours, None for a click that never came through here;
     `partner` is None where its old id is not mapped yet. An id that nobody knows as it is written counts in other letter case, if only
-    one such is known.
+    one such is known, to the source or else at all.
     """
-    asked = (goal, advertiser_id, campaign_id)
+    asked = (goal, advertiser_id, campaign_id, source, at or datetime.now(UTC))
     found = await _find(connection, old_click_id, *asked)
     if not found and (others := other_cases(old_click_id)):
-        spelled = await connection.fetch(sql.SPELLED, others)
+        rows = await connection.fetch(sql.SPELLED, others)
+        spelled = {row["old_click_id"] for row in rows if row["source"] == source} or {row["old_click_id"] for row in rows}
         if len(spelled) == 1:
-            found = await _find(connection, spelled[0]["old_click_id"], *asked)
+            found = await _find(connection, spelled.pop(), *asked)
     return found
 
 
 async def remember_landing(connection: Connection, *, source: str, old_click_id: str, click_id: UUID) -> bool:
     """Keep that the old platform's id means our click, with the click's facts; once, however often it is told.
 
-    False: that click is not stored (yet). `old_click_id` has 1 to 255 characters.
+    False: that click is not stored (yet). `old_click_id` has 1 to 255 characters. Beyond three ids of a source, a click's further ones
+    are ignored. Anybody can tell of ids: what is left to who makes clicks of his own is three ids each, and of these only such as the old
+    platform did not export and nobody told of before, so ids that are still to be given, where they can be guessed; imports close that.
     """
-    return bool(await connection.fetchval(sql.LANDED, source, old_click_id, click_id))
+    return bool(await connection.fetchval(sql.LANDED, source, old_click_id, click_id, IDS_OF_A_CLICK))
 
 
 async def meanings(connection: Connection, asked: Sequence[Ids], rows: Snapshot | None = None) -> list[Meaning]:
@@ -77,13 +91,23 @@ async def meanings(connection: Connection, asked: Sequence[Ids], rows: Snapshot 
             return found
 
 
-async def known(connection: Connection, old_click_id: str, source: str | None) -> list[dict[str, Any]]:
-    """All that is known under an id, newest first: what was stored, and by slugs what it means now. None: nobody knows (yet)."""
+async def known(connection: Connection, old_click_id: str, source: str | None, *, now: datetime) -> list[dict[str, Any]]:
+    """All that is known under an id, newest first: what was stored, and by slugs what it means now. None: nobody knows (yet).
+    `earns`: the click that an order of `now` would belong to, one an advertiser, by what `find` finds."""
     rows = await connection.fetch(sql.KNOWN, old_click_id, source)
     means = await _by_old_ids(connection, old_click_id)
     whose = [[row[name] or getattr(means.get(row["id"]), name, None) for row in rows] for name in Meaning._fields]
     slugs = await connection.fetch(sql.SLUGS, *whose)
-    return [{**row, **found} for row, found in zip(map(dict, rows), map(dict, slugs), strict=True)]
+    told = [{**row, **found, "earns": False} for row, found in zip(map(dict, rows), map(dict, slugs), strict=True)]
+    keys = [(row["clicked_at"], row["click_id"], campaign, partner) for row, campaign, partner in zip(rows, *whose[:2], strict=True)]
+    for advertiser in {row.pop("advertiser_id") for row in told} - {None}:
+        found = await find(
+            connection, goal="sale", old_click_id=old_click_id, advertiser_id=advertiser, campaign_id=None, source=source, at=now
+        )
+        can = (_key(one) for one in found if one["partner"] and one["clicked_at"] + timedelta(days=one["window_days"]) >= now)
+        if (key := next(can, None)) in keys:
+            told[keys.index(key)]["earns"] = True
+    return told
 
 
 def profile_of(platform: str) -> Profile:
@@ -92,11 +116,17 @@ def profile_of(platform: str) -> Profile:
     return source.profile if source else Profile(name=platform, title=platform, klass="takeable", shape=(), example=())
 
 
-async def _find(connection: Connection, old_click_id: str, goal: str, advertiser: int, campaign: int | None) -> list[asyncpg.Record]:
+async def _find(
+    connection: Connection, old_click_id: str, goal: str, advertiser: int, campaign: int | None, source: str | None, at: datetime
+) -> list[asyncpg.Record]:
     means = [
         list(column) for column in zip(*((row, *one) for row, one in (await _by_old_ids(connection, old_click_id)).items()), strict=True)
     ]
-    return await connection.fetch(sql.FIND, goal, old_click_id, advertiser, campaign, *(means or [[], [], [], []]))
+    return await connection.fetch(sql.FIND, goal, old_click_id, advertiser, campaign, *(means or [[], [], [], []]), source, at)
+
+
+def _key(row: asyncpg.Record) -> tuple[Any, ...]:
+    return row["clicked_at"], row["click_id"], row["campaign"], row["partner"]
 
 
 async def _by_old_ids(connection: Connection, old_click_id: str) -> dict[int, Meaning]:

@@ -1,9 +1,9 @@
 """How much of old platforms' past still counts, as PostgreSQL knows it, and the end of what counts no more."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from tracker.adapters.postgres_identify import Snapshot
@@ -30,20 +30,35 @@ WINDOWS = """
     SELECT m.id, m.advertiser_id, greatest(m.attribution_window_days, max(g.attribution_window_days)) AS window_days
     FROM campaigns m LEFT JOIN goals g ON g.campaign_id = m.id GROUP BY m.id
 """
+# A click that came through here and is in an export too (its times a minute apart at most) counts once, as the one whose campaign is known.
 HEAPS = """
+    WITH counted AS (
+        SELECT campaign, old_offer, clicked_at FROM old_clicks
+        WHERE source = $1 AND clicked_at > now() - make_interval(days => $2) AND grade IS DISTINCT FROM 'raw'
+        UNION ALL
+        SELECT o.campaign, o.old_offer, o.clicked_at FROM old_clicks o
+        WHERE o.source = $1 AND o.clicked_at > now() - make_interval(days => $2) AND o.grade = 'raw' AND NOT EXISTS (
+            SELECT FROM old_clicks s
+            WHERE s.source = $1 AND s.clicked_at > now() - make_interval(days => $2) - interval '1 minute' AND s.grade IS NULL
+              AND s.old_click_id = o.old_click_id
+              AND s.clicked_at BETWEEN o.clicked_at - interval '1 minute' AND o.clicked_at + interval '1 minute'
+        )
+    )
     SELECT campaign, CASE WHEN campaign IS NULL THEN old_offer END AS old_offer,
         greatest(floor(extract(epoch FROM now() - clicked_at) / 86400), 0)::integer AS age_days, count(*) AS clicks,
         max(clicked_at) AS last_at
-    FROM old_clicks WHERE source = $1 AND clicked_at > now() - make_interval(days => $2) GROUP BY 1, 2, 3
+    FROM counted GROUP BY 1, 2, 3
 """
-# Conversions of old clicks, by source. Their reports name the click; where its case differs nobody is the worse for one less.
+# Conversions of old clicks, by source. Their reports or cookies name the click; where its case differs nobody is the worse for one less.
 CONVERTED = """
-    SELECT o.source, count(*) AS conversions
+    SELECT o.source, count(*) AS conversions, min(c.converted_at) AS first_at
     FROM conversions c JOIN postbacks p ON p.postback_id = c.postback_id JOIN LATERAL (
-        SELECT k.source FROM old_clicks k WHERE k.old_click_id = p.click_id AND k.clicked_at = c.clicked_at LIMIT 1
+        SELECT k.source FROM old_clicks k WHERE k.clicked_at = c.clicked_at AND k.old_click_id = ANY(
+            p.click_id || ARRAY(SELECT substr(v.visit, 5) FROM unnest(p.visits) AS v(visit) WHERE v.visit LIKE 'old:%')
+        ) LIMIT 1
     ) o ON true
     WHERE c.converted_at >= now() - make_interval(days => $1) AND c.clicked_at >= now() - make_interval(days => $1)
-      AND p.click_id <> '' AND c.status <> 'orphan'
+      AND c.status <> 'orphan'
     GROUP BY 1
 """
 AGES = """
@@ -55,6 +70,7 @@ LAST_REPORT = """
     SELECT received_at FROM old_reports WHERE source = $1 AND received_at >= now() - make_interval(days => $2)
     ORDER BY received_at DESC LIMIT 1
 """
+FIRST_REPORT = "SELECT received_at FROM old_reports WHERE source = $1 ORDER BY received_at LIMIT 1"
 DROP = """
     DELETE FROM old_clicks WHERE id = ANY(ARRAY(
         SELECT id FROM old_clicks WHERE source = $1 AND clicked_at < now() - make_interval(days => $2) ORDER BY clicked_at LIMIT $3
@@ -64,10 +80,11 @@ DROP = """
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What changes slowly: how many conversions came of a source's clicks, and at what ages those of an advertiser came."""
+    """What changes slowly: how many conversions came of a source's clicks and when the first, and at what ages those of an advertiser
+    came; under None: of all."""
 
-    conversions: Mapping[str, int]
-    ages: Mapping[int, Sequence[float]]
+    conversions: Mapping[str, tuple[int, datetime]]
+    ages: Mapping[int | None, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ class Left:
             "source": self.source,
             "in_window": found["in_window"],
             "unmapped": found["unmapped"],
-            "expected_conversions": round(found["expected"], 1),
+            "expected_conversions": None if found["expected"] is None else round(found["expected"], 1),
             "basis": found["basis"],
             "needed_until": found["until"],
             "last_report_at": self.last_report_at,
@@ -95,11 +112,12 @@ class Left:
 async def rates(database: Database) -> Rates:
     """Looked up for all sources together."""
     async with database.connection(TIMEOUT_S) as connection:
-        conversions = {row["source"]: row["conversions"] for row in await connection.fetch(CONVERTED, LOOK_BACK_DAYS)}
-        ages = {}
+        conversions = {row["source"]: (row["conversions"], row["first_at"]) for row in await connection.fetch(CONVERTED, LOOK_BACK_DAYS)}
+        ages = dict[int | None, Sequence[float]]()
         for advertiser in {row["advertiser_id"] for row in await connection.fetch(WINDOWS)} if conversions else ():
             rows = await connection.fetch(AGES, advertiser, LOOK_BACK_DAYS, AGES_MAX)
             ages[advertiser] = sorted(row["days"] for row in rows)
+    ages[None] = sorted(chain.from_iterable(ages.values()))
     return Rates(conversions, ages)
 
 
@@ -128,16 +146,18 @@ async def _left(connection: Connection, source: str, platform: str, windows: Map
     offers = list(dict.fromkeys(row["old_offer"] for row in rows if row["campaign"] is None))
     found = await meanings(connection, [Ids(source, platform, None, offer) for offer in offers], Snapshot())
     campaigns = {offer: meaning.campaign for offer, meaning in zip(offers, found, strict=True)}
-    heaps, clicks = list[Heap](), defaultdict[bool, int](int)
+    heaps = list[Heap]()
     for row in rows:
         number = row["campaign"] or campaigns.get(row["old_offer"])
         campaign = windows.get(number) if number else None
         window = campaign["window_days"] if campaign else longest
-        ages = by.ages.get(campaign["advertiser_id"], ()) if campaign else ()
+        ages = by.ages.get(campaign["advertiser_id"] if campaign else None, ())
         heaps.append(Heap(row["age_days"], window, row["clicks"], row["last_at"], ages, campaign is not None))
-        clicks[row["age_days"] < LOOK_BACK_DAYS] += row["clicks"]
     last = await connection.fetchval(LAST_REPORT, source, LOOK_BACK_DAYS)
-    return Left(source, remaining(heaps, conversions=by.conversions.get(source, 0), clicks=clicks[True]), last)
+    conversions, first_at = by.conversions.get(source, (0, None))
+    since = min(filter(None, (first_at, await connection.fetchval(FIRST_REPORT, source))), default=None)
+    seen_days = min((datetime.now(UTC) - since) / timedelta(days=1), LOOK_BACK_DAYS) if since else 0.0
+    return Left(source, remaining(heaps, conversions=conversions, seen_days=seen_days), last)
 
 
 def _longest(windows: Mapping[int, Any]) -> int:

@@ -31,11 +31,14 @@ IMPORT = """
 TRY_AGAIN = "UPDATE old_reports SET next_try_at = now() WHERE state = 'waiting' AND next_try_at > now() AND source = $1"
 SOURCE_OF_BATCH = "SELECT after ->> 'source' FROM events WHERE entity = 'old_clicks' AND entity_id = $1 AND action = 'import' LIMIT 1"
 SPAN = "SELECT min(clicked_at) AS since, count(*) AS clicks FROM old_clicks WHERE source = $1 AND import_batch = $2"
-# A conversion by an imported click has the click's time, and no click of ours; its postback has the click's id.
+# A conversion by an imported click has the click's time, and no click of ours; its postback has the click's id, or the visitor's cookie.
 UNDO = """
     WITH used AS MATERIALIZED (
-        SELECT c.clicked_at, lower(p.click_id) AS name FROM conversions c JOIN postbacks p ON p.postback_id = c.postback_id
-        WHERE c.converted_at >= $3 AND c.clicked_at >= $3 AND c.click_id IS NULL AND p.click_id <> ''
+        SELECT c.clicked_at, lower(n.name) AS name FROM conversions c JOIN postbacks p ON p.postback_id = c.postback_id
+        CROSS JOIN LATERAL (
+            SELECT p.click_id AS name UNION SELECT substr(v.visit, 5) FROM unnest(p.visits) AS v(visit) WHERE v.visit LIKE 'old:%'
+        ) n
+        WHERE c.converted_at >= $3 AND c.clicked_at >= $3 AND c.click_id IS NULL AND n.name <> ''
     )
     DELETE FROM old_clicks o WHERE o.source = $1 AND o.import_batch = $2
       AND NOT EXISTS (SELECT FROM used u WHERE u.clicked_at = o.clicked_at AND u.name = lower(o.old_click_id))
@@ -49,6 +52,14 @@ class Origin:
     source: str
     platform: str
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Begins:
+    """What the audit trail keeps of a batch: who imported it, and from where."""
+
+    actor: str
+    after: dict[str, Any]
 
 
 class _Undone(Exception):
@@ -66,14 +77,11 @@ async def origin_of(database: Database, *, host: str | None, source: str | None)
     return Origin(row["source"] or row["platform"] or "", row["platform"] or "", row["settings"]) if row else None
 
 
-async def begin(database: Database, batch: str, *, actor: str, after: dict[str, Any]) -> None:
-    """Keep for the audit trail that a batch begins."""
-    async with database.connection() as connection:
-        await connection.execute(EVENT, actor, "import", "old_clicks", batch, "", None, after)
-
-
-async def store(database: Database, batch: str, source: str, clicks: Sequence[OldClick], *, is_dry: bool) -> int:
-    """Store those that are new, in one transaction, and have orders tried that wait for them; how many these are. Dry: nothing stays."""
+async def store(
+    database: Database, batch: str, source: str, clicks: Sequence[OldClick], *, begins: Begins | None = None, is_dry: bool = False
+) -> int:
+    """Store those that are new, in one transaction, and have orders tried that wait for them; how many these are. `begins`: these are
+    the first of the batch, which the audit trail keeps with them. Dry: nothing stays."""
 
     async def work(connection: Connection) -> int:
         columns = [
@@ -83,6 +91,8 @@ async def store(database: Database, batch: str, source: str, clicks: Sequence[Ol
         new = await connection.fetch(IMPORT, source, batch, *columns)
         if is_dry:
             raise _Undone(len(new))
+        if begins:
+            await connection.execute(EVENT, begins.actor, "import", "old_clicks", batch, "", None, begins.after)
         await connection.execute(REOPEN_BY_CLICK, [row["old_click_id"].lower() for row in new])
         return len(new)
 

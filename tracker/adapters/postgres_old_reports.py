@@ -5,7 +5,7 @@ A report is kept as it came (`old_reports`) with what became of it; the postback
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -15,14 +15,17 @@ import msgspec
 from tracker.adapters import postgres_old_clicks, postgres_tee
 from tracker.adapters import postgres_old_reports_sql as sql
 from tracker.adapters.postgres_conversions import take
+from tracker.adapters.postgres_conversions_sql import DROP_REFUSED
 from tracker.adapters.postgres_identify import Snapshot, identified
 from tracker.adapters.postgres_pool import Connection
 from tracker.adapters.postgres_routes import KINDS
 from tracker.domain import attribution, click_id
 from tracker.domain import old_reports as reports
 from tracker.domain.enrichment import BUCKET_MINUTES
+from tracker.domain.old_click_rows import other_cases
 from tracker.domain.old_reports import OldReport, ReadReport, ReportSettings
 from tracker.domain.postback import CLICK_ID_MAX, Advertiser, InvalidPostback, Postback, Verdict, advertiser_of, storable
+from tracker.domain.resolve import FORWARDING
 from tracker.domain.routes import HostRoute, Kind
 from tracker.domain.urls import host_key
 from tracker.domain.visitor_cookie import OLD
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 READING: Final = "reading"  # the part of a host's settings that `SourceSettings` describes
 SOURCES_MAX: Final = 1000
 LANDING_WAIT: Final = timedelta(hours=1)
+CLICK_WAIT: Final = timedelta(minutes=10)  # for a click that may prove a report
 LAST_RETRY: Final = timedelta(minutes=15)  # nobody wakes a report when its offer is mapped
 NOBODYS: Final = "nobody knows yet whose order this is: map its offer, or say whose reports come to this host"
 NO_ADVERTISER: Final = Advertiser(0, "", "EUR")  # to find out what is wrong with a report before its advertiser is known
@@ -108,7 +112,7 @@ class OldReports:
         self._sources: dict[tuple[str, bytes], Source | None] = {}
 
     async def take(self, connection: Connection, report: OldReport, *, now: datetime, known: Known) -> Taken | None:
-        """Take a report as part of the caller's transaction. None: it was taken before.
+        """Take a report as part of the caller's transaction. None: it was taken before, and not refused.
 
         An impression is written nowhere: the caller counts what `Taken.impression` says.
         """
@@ -118,17 +122,23 @@ class OldReports:
         kind = (case.found.kind if case.found else None) or report.kind
         if kind == reports.IMPRESSION:
             return Taken(case.platform, "impression", impression=await _seen(connection, case, known))
-        if not await connection.fetchval(sql.INSERT_REPORT, *_row(case, kind)):
+        is_new = await connection.fetchval(sql.INSERT_REPORT, *_row(case, kind))
+        if not is_new and not await connection.fetchval(sql.READ_AGAIN, report.uuid, *_ids(case)):
             return None
         await _pass_on(connection, case)
-        return await _decided(connection, case, known)
+        return await _decided(connection, case, known) if is_new else await _decided_again(connection, case, known)
 
     async def retry(self, connection: Connection, row: Mapping[str, Any], *, now: datetime, known: Known) -> Taken:
         """Try a row of `old_reports` that waits once more, as part of the caller's transaction."""
         case = await self._case(connection, report_of(row), known, now, tries=row["tries"], waits_until=row["waits_until"])
         if case.report.kind == reports.LANDING:
             return await _land_again(connection, case)
-        return await _decided(connection, case, known)
+        return await _decided_again(connection, case, known)
+
+    async def pass_on(self, connection: Connection, report: OldReport, known: Known) -> None:
+        """Have the old platform told of a report that PostgreSQL refused, as it is of any other."""
+        if report.kind != reports.LANDING:
+            await _pass_on(connection, await self._case(connection, report, known, report.received_at))
 
     async def look(self, connection: Connection, report: OldReport, known: Known) -> tuple[Source | None, ReadReport | None]:
         """The platform of a report's host as its operator has it today, and what that reads in it."""
@@ -220,17 +230,32 @@ async def _seen(connection: Connection, case: _Case, known: Known) -> Impression
 
 
 async def _pass_on(connection: Connection, case: _Case) -> None:
-    """Have the old platform told too, where the operator wants that."""
+    """Have the old platform told too, where the operator wants that, or still works with it."""
     host, found = case.host, case.found
-    if case.settings.tee and host is not None and host.forward_to and case.source is not None and found is not None and found.kind:
-        reply = answer_to(case.source.profile, found.reading)
-        await postgres_tee.enqueue(connection, case.report, origin=host.forward_to, source=case.id_source, reply=reply)
+    if host is None or not host.forward_to or case.source is None or found is None or not _is_passed_on(case, found.kind):
+        return
+    reply = answer_to(case.source.profile, found.reading)
+    await postgres_tee.enqueue(connection, case.report, origin=host.forward_to, source=case.id_source, reply=reply)
+
+
+def _is_passed_on(case: _Case, kind: str | None) -> bool:
+    """In the states in which visitors still go on to the old platform, so does every postback; a pixel's browser goes there itself."""
+    still_goes_there = case.host is not None and case.host.state in FORWARDING
+    if kind == reports.PIXEL:
+        return case.settings.tee and not still_goes_there
+    return kind == reports.POSTBACK and (case.settings.tee or still_goes_there)
 
 
 async def _decided(connection: Connection, case: _Case, known: Known) -> Taken:
     taken, left = await _decide(connection, case, known)
     await _leave(connection, case, left)
     return taken
+
+
+async def _decided_again(connection: Connection, case: _Case, known: Known) -> Taken:
+    """What a report comes to that waited, or was refused: of the refusal nothing stays."""
+    await connection.fetchval(DROP_REFUSED, case.report.uuid)
+    return await _decided(connection, case, known)
 
 
 async def _leave(connection: Connection, case: _Case, left: _State) -> None:
@@ -246,20 +271,34 @@ async def _decide(connection: Connection, case: _Case, known: Known) -> tuple[Ta
         return _plainly(case, "refused", _unreadable(case))
     if reports.status_of(found, case.settings) == "ignored":
         return _plainly(case, "ignored", f"status {found.conversion.status or ''!r:.60} reports no conversion")
+    is_proven = await _is_proven(connection, case, found)
+    if is_proven is None:
+        return Taken(case.platform, "waiting"), _waiting_for_click(case)
+    return await _decide_by(connection, case, known, source, found, is_proven=is_proven)
+
+
+async def _decide_by(
+    connection: Connection, case: _Case, known: Known, source: Source, found: ReadReport, *, is_proven: bool
+) -> tuple[Taken, _State]:
     means = await identified(connection, known.rows, case.id_source, source.profile, found.reading)
     campaign = means.campaign.campaign_id if means.campaign else None
     partner = means.partner.partner_id if means.partner and found.reading.partner_id else None
-    whose = await _advertiser_of(connection, case, found, means.campaign.advertiser_id if means.campaign else None)
+    of_campaign = means.campaign.advertiser_id if means.campaign else None
+    whose = await _advertiser_of(connection, case, found, of_campaign, is_proven=is_proven)
     goal = await _goal_of(connection, case, found, whose, campaign)
     try:
         postback = reports.postback_of(
-            source, case.report, found, whose or NO_ADVERTISER, case.settings, goal=goal, campaign=campaign, partner=partner
-        )
+            source, case.report, found, whose or NO_ADVERTISER, case.settings, goal=goal, campaign=campaign, partner=partner,
+            is_proven=is_proven,
+        )  # fmt: skip
     except InvalidPostback as exc:
         await _reject(connection, case, found, whose, goal=goal, campaign=campaign, reason=str(exc))
         return Taken(case.platform, "rejected"), _State("refused", str(exc))
+    if postback.unverified and postback.status in attribution.TAKEN_BACK:
+        return _plainly(case, "ignored", f"{postback.status} was sent without proof: what a page says takes nothing back")
     if whose is None:
         return await _wait_for_advertiser(connection, case)
+    postback = replace(postback, old_source=case.id_source)
     verdict = await take(connection, postback, now=case.now)
     if verdict is None:
         return _plainly(case, "duplicate", "", state="read")
@@ -278,22 +317,44 @@ def _unreadable(case: _Case) -> str:
     return f"{case.source.profile.title} has no report of this shape"
 
 
-async def _advertiser_of(connection: Connection, case: _Case, found: ReadReport, of_campaign: int | None) -> Advertiser | None:
-    """Whose order it is: the host's, else that of the offer's campaign, else that of the click's."""
+async def _is_proven(connection: Connection, case: _Case, found: ReadReport) -> bool | None:
+    """Whether the click that a report names may prove it: the old platform's, or ours of its host's links. None: it is not stored yet.
+
+    Ours of other links its visitor knows, and nobody but a shop with a token may speak for those.
+    """
+    name = storable(found.reading.click_id or "")
+    raw = click_id.from_any(name)
+    if raw is None or reports.is_right_token(case.settings, found.conversion.token):
+        return True
+    is_proof: bool | None = await connection.fetchval(sql.CLICKS_SOURCE, UUID(bytes=raw), [name, *other_cases(name)], case.id_source)
+    may_come = found.kind == reports.POSTBACK and not case.settings.token_hashes and case.now < case.report.received_at + CLICK_WAIT
+    return None if is_proof is None and may_come else bool(is_proof)
+
+
+def _waiting_for_click(case: _Case) -> _State:
+    wait = _waiting(case, "the click is not stored yet", None)
+    return replace(wait, retry_at=min(wait.retry_at or case.now, case.report.received_at + CLICK_WAIT))
+
+
+async def _advertiser_of(
+    connection: Connection, case: _Case, found: ReadReport, of_campaign: int | None, *, is_proven: bool
+) -> Advertiser | None:
+    """Whose order it is: the host's, else that of the offer's campaign, else that of the click's, where that proves anything."""
     number = (case.host.advertiser_id if case.host else None) or of_campaign
-    for visit in (found.reading.click_id or "", *(reports.visits_of(case.report) if found.kind == reports.PIXEL else ())):
-        number = number or (await _advertiser_of_click(connection, visit) if visit else None)
+    named = found.reading.click_id if is_proven else None
+    for visit in (named or "", *(reports.visits_of(case.report) if found.kind == reports.PIXEL else ())):
+        number = number or (await _advertiser_of_click(connection, visit, case.id_source) if visit else None)
     row = await connection.fetchrow(sql.ADVERTISER, number) if number else None
     return advertiser_of(number, row["slug"], row["currency"], row["settings"]) if number and row else None
 
 
-async def _advertiser_of_click(connection: Connection, visit: str) -> int | None:
+async def _advertiser_of_click(connection: Connection, visit: str, source: str) -> int | None:
     raw = None if visit.startswith(OLD) else click_id.from_any(visit)
     found: int | None = await connection.fetchval(sql.CLICKS_ADVERTISER, UUID(bytes=raw)) if raw else None
     old_id = visit.removeprefix(OLD)
     if found or len(old_id) > CLICK_ID_MAX:
         return found
-    rows = await connection.fetch(sql.OLD_CLICKS_ADVERTISERS, storable(old_id))
+    rows = await connection.fetch(sql.OLD_CLICKS_ADVERTISERS, storable(old_id), source)
     return rows[0]["advertiser"] if len(rows) == 1 else None
 
 
@@ -311,7 +372,7 @@ async def _reject(
     connection: Connection, case: _Case, found: ReadReport, whose: Advertiser | None, *, goal: str, campaign: int | None, reason: str
 ) -> None:
     said, source = found.conversion, case.source
-    number = reports.order_number(source, found) if source else ""
+    number = reports.order_number(source, case.report, found) if source else ""
     await connection.execute(
         sql.REJECT, case.report.uuid, case.report.received_at, whose.advertiser_id if whose else None, storable(number) or None,
         storable(goal)[:64], storable(found.reading.click_id or "") or None, storable(said.amount or ""), storable(said.currency or ""),
@@ -337,7 +398,7 @@ async def _wait_for_advertiser(connection: Connection, case: _Case) -> tuple[Tak
     return Taken(case.platform, "waiting"), _waiting(case, NOBODYS, until)
 
 
-def _waiting(case: _Case, reason: str, until: datetime) -> _State:
+def _waiting(case: _Case, reason: str, until: datetime | None) -> _State:
     return _State("waiting", reason, case.tries + 1, case.now + min(attribution.retry_after(case.tries), LAST_RETRY), until)
 
 
@@ -373,11 +434,17 @@ async def _remembered(connection: Connection, case: _Case) -> bool | None:
 
 
 def _row(case: _Case, kind: str, state: str = "read", reason: str = "") -> Sequence[Any]:
-    report, reading = case.report, case.found.reading if case.found else None
-    ids = (reading.click_id, reading.offer_id, reading.partner_id) if reading else (None, None, None)
-    host = storable(report.host.decode("utf-8", "replace"))
+    report = case.report
+    host = storable(host_key(report.host))
     return (
         report.uuid, report.received_at, kind, case.platform, case.id_source, host, storable(report.method), report.target,
         report.content_type, report.body, storable(report.ip), report.user_agent, [storable(visit) for visit in report.visits],
-        report.old_click_id, *(None if value is None else storable(value) for value in ids), state, reason,
+        report.old_click_id, *_ids(case), state, reason,
     )  # fmt: skip
+
+
+def _ids(case: _Case) -> Sequence[str | None]:
+    """Of the click, the offer and the partner, as they were read."""
+    reading = case.found.reading if case.found else None
+    ids = (reading.click_id, reading.offer_id, reading.partner_id) if reading else (None, None, None)
+    return [None if value is None else storable(value) for value in ids]

@@ -13,23 +13,43 @@ CLICKS_ADVERTISER = """
     LEFT JOIN LATERAL (SELECT a.campaign FROM click_attributions a WHERE a.click_id = c.click_id ORDER BY a.id DESC LIMIT 1) r ON true
     LEFT JOIN campaigns m ON m.id = coalesce(r.campaign, c.campaign) WHERE c.click_id = $1
 """
-# Two at most: more than one is as good as none.
-OLD_CLICKS_ADVERTISERS = """
-    SELECT DISTINCT advertiser FROM (
-        SELECT coalesce(m.advertiser_id, c.advertiser) AS advertiser FROM clicks c
+_SOURCE_OF = """
+    LEFT JOIN LATERAL (
+        SELECT coalesce(nullif(t.source, ''), t.platform) AS source FROM tracking_hosts t
+        WHERE t.host IN (lower(c.host), split_part(lower(c.host), ':', 1)) ORDER BY length(t.host) DESC LIMIT 1
+    ) h ON true
+"""
+# Whether a click with an id in our form proves what a report says that names it: $2 it as an old platform's, in any letter case;
+# $1 it as ours, whose host must be of the source $3. NULL: nobody knows it.
+CLICKS_SOURCE = f"""
+    SELECT CASE WHEN EXISTS (SELECT FROM old_clicks WHERE old_click_id = ANY($2::text[])) THEN true
+        ELSE (SELECT coalesce(h.source = $3, false) FROM clicks c {_SOURCE_OF} WHERE c.click_id = $1) END AS is_proof
+"""  # noqa: S608 - constants only
+# Two at most: more than one is as good as none. Where the source $2 knows the id, what others know of it does not count.
+OLD_CLICKS_ADVERTISERS = f"""
+    WITH found AS MATERIALIZED (
+        SELECT coalesce(m.advertiser_id, c.advertiser) AS advertiser, h.source IS NOT DISTINCT FROM $2 AS is_own
+        FROM clicks c {_SOURCE_OF}
         LEFT JOIN LATERAL (SELECT a.campaign FROM click_attributions a WHERE a.click_id = c.click_id ORDER BY a.id DESC LIMIT 1) r ON true
         LEFT JOIN campaigns m ON m.id = coalesce(r.campaign, c.campaign) WHERE c.old_click_id = $1
         UNION ALL
-        SELECT coalesce(m.advertiser_id, o.advertiser) FROM old_clicks o
+        SELECT coalesce(m.advertiser_id, o.advertiser), o.source = $2 FROM old_clicks o
         LEFT JOIN old_ids i ON i.source = o.source AND i.kind = 'offer' AND i.source_id = o.old_offer AND i.status = 'active'
         LEFT JOIN campaigns m ON m.id = coalesce(o.campaign, i.campaign_id) WHERE o.old_click_id = $1
-    ) a WHERE advertiser IS NOT NULL LIMIT 2
-"""
+    )
+    SELECT DISTINCT advertiser FROM found
+    WHERE advertiser IS NOT NULL AND (is_own OR NOT EXISTS (SELECT FROM found WHERE is_own AND advertiser IS NOT NULL)) LIMIT 2
+"""  # noqa: S608 - constants only
 INSERT_REPORT = """
     INSERT INTO old_reports (postback_id, received_at, kind, platform, source, host, method, target, content_type, body, ip, user_agent,
         visits, old_click_id, click_id, offer_id, partner_id, state, reason)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
     ON CONFLICT (postback_id) DO NOTHING RETURNING 1
+"""
+# A report that was refused, with what is read in it now.
+READ_AGAIN = """
+    UPDATE old_reports SET state = 'read', reason = '', click_id = $2, offer_id = $3, partner_id = $4
+    WHERE postback_id = $1 AND state = 'refused' AND kind <> 'landing' RETURNING 1
 """
 FINISH_REPORT = """
     UPDATE old_reports SET state = $2, reason = $3, tries = $4, next_try_at = $5, waits_until = $6, platform = $7, source = $8
@@ -54,9 +74,6 @@ IMPRESSIONS = """
     INSERT INTO impression_stats AS s (bucket, campaign, partner, link, slot, impressions)
     SELECT * FROM unnest($1::timestamptz[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::bigint[])
     ON CONFLICT (bucket, campaign, partner, link, slot) DO UPDATE SET impressions = s.impressions + excluded.impressions
-"""
-FORGET_REPORTS = """
-    DELETE FROM old_reports WHERE state <> 'waiting' AND received_at < now() - interval '180 days'
 """
 LISTED_REPORTS = """
     SELECT o.*, p.outcome, p.reason AS postback_reason, p.conversion_id

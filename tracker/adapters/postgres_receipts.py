@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -117,7 +118,7 @@ class ReceiptSink(WriterSink):
             log.exception("conversion_writer.refused", extra={"postback_id": str(row.order[2])})
             tried.letters.append(_letter(row, load, str(exc)))
             tried.rejected[row.boot] += 1
-            await _keep_refused(connection, row, NOT_HELD if isinstance(exc, BAD_VALUE) else NOT_DECIDED)
+            await self._keep_refused(connection, row, tried, NOT_HELD if isinstance(exc, BAD_VALUE) else NOT_DECIDED)
             return
         await connection.execute("RELEASE SAVEPOINT receipt")
         if taken is None:
@@ -125,6 +126,15 @@ class ReceiptSink(WriterSink):
         else:
             tried.stored[row.boot] += 1
             _note(taken, tried, is_old=row.receipt.old is not None)
+
+    async def _keep_refused(self, connection: Connection, row: Row, tried: _Tried, reason: str) -> None:
+        """Keep what was refused, so that its store can be told and it is counted, and have its old platform told of it all the same."""
+        postback, old = row.receipt.postback, row.receipt.old
+        if old is not None:
+            await _isolated(connection, row, keep_refused(connection, old, reason))
+            await _isolated(connection, row, self._old_reports.pass_on(connection, old, tried.known))
+        elif postback is not None:
+            await _isolated(connection, row, _keep_postback(connection, postback, reason))
 
     async def _taken(self, connection: Connection, receipt: Receipt, tried: _Tried) -> Taken | None:
         now = datetime.now(UTC)
@@ -150,19 +160,17 @@ def _letter(row: Row, load: Load, detail: str) -> DeadLetter:
     return DeadLetter("refused", detail, load.deltas[row.boot].node, row.boot, row.seq, 1, payload, "conversions")
 
 
-async def _keep_refused(connection: Connection, row: Row, reason: str) -> None:
-    """Keep what was refused in its savepoint, so that its store can be told and it is counted; what cannot be kept is in the letter."""
-    postback, old = row.receipt.postback, row.receipt.old
+async def _isolated(connection: Connection, row: Row, work: Awaitable[None]) -> None:
+    """What can be done for a receipt that was refused in its savepoint; what cannot is in the letter."""
     try:
-        if old is not None:
-            await keep_refused(connection, old, reason)
-        elif postback is not None:
-            await _keep_postback(connection, postback, reason)
+        await work
     except Exception as exc:
         if not is_its_own_fault(exc):
             raise
         await connection.execute("ROLLBACK TO SAVEPOINT receipt")
         log.exception("conversion_writer.refused_not_kept", extra={"postback_id": str(row.order[2])})
+    else:
+        await connection.execute("SAVEPOINT receipt")  # keeps what was done
 
 
 async def _keep_postback(connection: Connection, postback: Postback, reason: str) -> None:

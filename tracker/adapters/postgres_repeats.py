@@ -286,10 +286,10 @@ def _named_another(postback: Postback, existing: Any) -> bool:
 
 
 async def _follow(connection: Connection, postback: Postback, existing: Any) -> tuple[str, list[str]]:
-    """Move to the status that the store stated: what was done, and what could not be."""
+    """Move to the status that the store stated: what was done, and what could not be. What nobody proved moves nothing."""
     before = existing["status"]
     is_stated = bool(postback.status_original) or postback.status in attribution.TAKEN_BACK  # an old platform's by a negative amount
-    if not is_stated or postback.status == before:
+    if postback.unverified or not is_stated or postback.status == before:
         return "", []
     action = attribution.action_towards(before, postback.status)
     if action is None:

@@ -111,6 +111,22 @@ def _delivery(row: dict[str, Any]) -> Delivery:
     return Delivery(**row, ours=Answer(status, "", body))
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What an operator has sent again to `forward_to`: what was given up or, with `differences`, delivered and answered differently.
+
+    Only what ended until `before`: what is sent again and ends the same way is not met again.
+    """
+
+    host: str
+    forward_to: str
+    origin: str
+    differences: bool
+    before: datetime
+    actor: str
+    reason: str
+
+
 class TeeDesk:
     """What operators ask of the outbox. Raises StoreUnavailable on an outage."""
 
@@ -131,17 +147,21 @@ class TeeDesk:
         """The row of one report."""
         return await self._database.fetchrow(sql.ONE, postback_id)
 
-    async def given_up_hosts(self, host: str | None) -> list[tuple[str, str]]:
-        """Hosts of reports that were given up, each with the address that it forwards to today."""
-        return [(row["host"], row["forward_to"]) for row in await self._database.fetch(sql.HOSTS_GIVEN_UP, host)]
+    async def hosts_to_retry(self, host: str | None, *, differences: bool) -> list[tuple[str, str]]:
+        """Hosts of reports that were given up, or answered differently, each with the address that it forwards to today."""
+        wanted = sql.HOSTS_DIFFERING if differences else sql.HOSTS_GIVEN_UP
+        return [(row["host"], row["forward_to"]) for row in await self._database.fetch(wanted, host)]
 
-    async def try_again(self, host: str, forward_to: str, origin: str, *, actor: str, reason: str) -> int:
-        """Have up to 5000 of a host's given up tried again, at `forward_to`; how many. Audited."""
+    async def try_again(self, again: Again) -> int:
+        """Have up to 5000 of a host's reports sent again; how many. Audited."""
+        statement = sql.RETRY_DIFFERING if again.differences else sql.RETRY_GIVEN_UP
 
         async def work(connection: Connection) -> int:
-            moved = int((await connection.execute(sql.RETRY_GIVEN_UP, host, forward_to, origin, RETRY_ROUND)).rpartition(" ")[2])
+            done = await connection.execute(statement, again.host, again.forward_to, again.origin, RETRY_ROUND, again.before)
+            moved = int(done.rpartition(" ")[2])
             if moved:
-                await connection.execute(EVENT, actor, "retry", "tee", host, reason, None, {"retried": moved, "forward_to": forward_to})
+                told = {"retried": moved, "forward_to": again.forward_to, "differences": again.differences}
+                await connection.execute(EVENT, again.actor, "retry", "tee", again.host, again.reason, None, told)
             return moved
 
         return await self._database.transaction(work)

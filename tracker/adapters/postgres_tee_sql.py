@@ -56,19 +56,23 @@ FORGET = """
         WHERE state <> 'waiting' AND done_at < now() - interval '30 days' ORDER BY done_at LIMIT $1
     )
 """
-HOSTS_GIVEN_UP = """
+_HOSTS = """
     SELECT t.host, coalesce(h.forward_to, min(t.forward_to)) AS forward_to
     FROM tee_deliveries t LEFT JOIN tracking_hosts h ON h.host = t.host
-    WHERE t.state = 'given_up' AND ($1::text IS NULL OR t.host = $1) GROUP BY t.host, h.forward_to ORDER BY t.host
+    WHERE {which} AND ($1::text IS NULL OR t.host = $1) GROUP BY t.host, h.forward_to ORDER BY t.host
 """
+HOSTS_GIVEN_UP = _HOSTS.format(which="t.state = 'given_up'")
+HOSTS_DIFFERING = _HOSTS.format(which="NOT t.agrees")
 # To where the host forwards today: a wrong address is why many were given up.
-RETRY_GIVEN_UP = """
+_AGAIN = """
     UPDATE tee_deliveries SET state = 'waiting', next_try_at = now(), done_at = NULL, tries = 0, first_tried_at = NULL, forward_to = $2,
-        origin = $3
+        origin = $3, their_status = NULL, their_body = NULL, agrees = NULL, error = ''
     WHERE postback_id IN (
-        SELECT postback_id FROM tee_deliveries WHERE state = 'given_up' AND host = $1 LIMIT $4 FOR UPDATE SKIP LOCKED
+        SELECT postback_id FROM tee_deliveries WHERE {which} AND host = $1 AND done_at <= $5 LIMIT $4 FOR UPDATE SKIP LOCKED
     )
 """
+RETRY_GIVEN_UP = _AGAIN.format(which="state = 'given_up'")
+RETRY_DIFFERING = _AGAIN.format(which="NOT agrees AND state = 'delivered'")
 RECEIVED = "SELECT received_at FROM tee_deliveries WHERE postback_id = $1"
 # Newest first; the cursor is the last row's time and id.
 LISTED = """

@@ -26,6 +26,16 @@ CURSORS: list[dict[str, Any]] = [
     },
     {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "next_cursor of the answer before", "example": "1"},
 ]
+POSTBACK_CURSORS = [CURSORS[0], CURSORS[1] | {"example": "019a8e4e-0000-7000-8000-000000000000"}]
+HOST_PARAMETER = {
+    "name": "host",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "only what came to this host",
+    "example": "go.old.example",
+}
+HOST_FIELD = {"type": "string", "description": "only what came to this host"}
+REASON_FIELD = {"type": "string", "description": "for the audit trail"}
 CAMPAIGN_PARAMETER = {
     "name": "campaign",
     "in": "query",

@@ -11,6 +11,7 @@ from tracker import old_hosts
 from tracker.adapters.lmdb_routes import RouteTable
 from tracker.api.intake import Intake
 from tracker.api.metrics import Metrics
+from tracker.api.parameters import BODY_MAX_BYTES as OUR_BODY_MAX
 from tracker.domain import addresses
 from tracker.domain.posted import BODY_MAX_BYTES
 from tracker.domain.resolve import registered_host, resolve
@@ -19,7 +20,7 @@ from tracker.errors import RejectedInput
 from tracker.old_hosts import Asked, Told
 from tracker.platforms.compiled import Source
 from tracker.platforms.replies import Answer
-from tracker.request_body import read_body
+from tracker.request_body import read_body, too_large
 from tracker.settings import Settings
 
 OURS = ("/api/", "/webhooks/")  # what our own API has below these stays ours, whatever the host is called
@@ -46,23 +47,31 @@ class OldHosts:
         if route is None or source is None:
             await self._app(scope, receive, send)
             return
-        body = b""
+        body, longest = b"", OUR_BODY_MAX if self._has_path(scope) else BODY_MAX_BYTES
         if scope["method"] == "POST":
             try:
-                body = await read_body(receive, scope["headers"], max_bytes=BODY_MAX_BYTES)
+                body = await read_body(receive, scope["headers"], max_bytes=longest)
             except RejectedInput as exc:
-                self._metrics.old_refusals.labels(exc.code).inc()
-                await _send(send, Answer(exc.status, "text/plain; charset=utf-8", f"{exc}\n".encode()), "", is_head=False)
+                await self._refuse(exc, send)
                 return
             receive = _again(body, receive)
-        told = self._told(scope, route, source, body)
+        told = self._told(scope, route, source, body if len(body) <= BODY_MAX_BYTES else b"")
         if told is None:
             await self._app(scope, receive, send)
+        elif len(body) > BODY_MAX_BYTES:
+            await self._refuse(too_large(BODY_MAX_BYTES), send)
         else:
-            await _send(send, await self._answer(told), told.cookie, is_head=scope["method"] == "HEAD")
+            await _send(send, await self._answer(told), told, is_head=scope["method"] == "HEAD")
+
+    async def _refuse(self, why: RejectedInput, send: Send) -> None:
+        self._metrics.old_refusals.labels(why.code).inc()
+        await _send(send, Answer(why.status, "text/plain; charset=utf-8", f"{why}\n".encode()), None, is_head=False)
 
     def _is_ours(self, scope: Scope) -> bool:
-        return scope["path"].startswith(OURS) and any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
+        return scope["path"].startswith(OURS) and self._has_path(scope)
+
+    def _has_path(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
     def _told(self, scope: Scope, route: HostRoute, source: Source, body: bytes) -> Told | None:
         now_us = time.time_ns() // 1000
@@ -73,7 +82,7 @@ class OldHosts:
         if reading is None:
             return None
         asked = self._asked(scope, host, target, body, now_us)
-        return old_hosts.told(route, source, reading, asked, self._table.installation(), self._ip_mode)
+        return old_hosts.told(route, source, reading, asked, self._table.installation(), self._ip_mode, found.forward)
 
     def _asked(self, scope: Scope, host: bytes, target: bytes, body: bytes, now_us: int) -> Asked:
         peer = scope["client"][0] if scope.get("client") else None
@@ -91,7 +100,7 @@ class OldHosts:
             user_agent=_header(scope, b"user-agent")[:AGENT_MAX],
             cookies=b"; ".join(value for name, value in scope["headers"] if name == b"cookie"),
             is_https=addresses.came_by_https(scope.get("scheme", "http"), peer, proto, self._trusted),
-            is_looking=scope["method"] == "HEAD",
+            is_ahead=any(name in old_hosts.PURPOSES and old_hosts.is_loaded_ahead(value) for name, value in scope["headers"]),
         )
 
     async def _answer(self, told: Told) -> Answer:
@@ -99,7 +108,7 @@ class OldHosts:
             return told.answer
         if not await old_hosts.is_kept(self._intake.recording, told.report):
             self._metrics.old_refusals.labels("unavailable").inc()
-            return told.unkept
+            return old_hosts.UNAVAILABLE if told.must_be_kept else told.answer
         self._metrics.old_reports.labels(told.platform, told.kind).inc()
         return told.answer
 
@@ -119,14 +128,16 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return first_the_body
 
 
-async def _send(send: Send, answer: Answer, cookie: str, *, is_head: bool) -> None:
-    headers = [
-        (b"content-type", answer.content_type.encode("ascii")),
-        (b"content-length", b"%d" % len(answer.body)),
-        (b"cache-control", b"no-store"),
-        *old_hosts.ANSWER_HEADERS,
-    ]
-    if cookie:
-        headers.append((b"set-cookie", cookie.encode("latin-1")))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
+async def _send(send: Send, answer: Answer, told: Told | None, *, is_head: bool) -> None:
+    headers = [(b"cache-control", b"no-store"), *old_hosts.ANSWER_HEADERS]
+    status, body = answer.status, answer.body
+    if told is not None and told.location:
+        status, body = told.status, b""
+        headers += [(b"location", told.location), (b"referrer-policy", b"no-referrer-when-downgrade")]
+    else:
+        headers.append((b"content-type", answer.content_type.encode("ascii")))
+    headers.append((b"content-length", b"%d" % len(body)))
+    if told is not None and told.cookie:
+        headers.append((b"set-cookie", told.cookie.encode("latin-1")))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if is_head else body})

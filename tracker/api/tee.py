@@ -5,25 +5,22 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tracker.api.answers import answer, paging, read_json
-from tracker.api.document import CHANGING, CURSORS, REFUSALS, body_of
+from tracker.api.document import CHANGING, HOST_FIELD, HOST_PARAMETER, POSTBACK_CURSORS, REASON_FIELD, REFUSALS, body_of
 from tracker.tee import STATES, Tee
 
-TEXT: dict[str, Any] = {"type": "string"}
 WANTED: list[Any] = [
     {"name": "state", "in": "query", "schema": {"type": "string", "enum": list(STATES)}},
     {"name": "differences", "in": "query", "schema": {"type": "boolean"}, "description": "only where the two answers differ"},
-    {"name": "host", "in": "query", "schema": TEXT, "description": "only what came to this host"},
-    CURSORS[0],
-    {
-        "name": "cursor",
-        "in": "query",
-        "schema": TEXT,
-        "description": "next_cursor of the answer before",
-        "example": "019a8e4e-0000-7000-8000-000000000000",
-    },
+    HOST_PARAMETER,
+    *POSTBACK_CURSORS,
 ]
 AGAIN = body_of(
-    {"host": {**TEXT, "description": "only what came to this host"}, "reason": {**TEXT, "description": "for the audit trail"}},
+    {
+        "host": HOST_FIELD,
+        "differences": {"type": "boolean", "description": "what was delivered and answered differently, in place of what was given up"},
+        "before": {"type": "string", "description": "`before` of the answer before: only what ended until then"},
+        "reason": REASON_FIELD,
+    },
     example={"host": "go.old.example", "reason": "the old platform is back"},
 )
 
@@ -45,7 +42,7 @@ def routes(tee: Tee) -> APIRouter:
 
     @router.post("/tee/retry", openapi_extra=AGAIN, responses=CHANGING)
     async def retry_tee(request: Request) -> Response:
-        """Try again what was given up. Call again while `is_complete` is false."""
+        """Send again what was given up, or what was answered differently. Call again with `before` while `is_complete` is false."""
         return answer(await tee.retry(await read_json(request, empty={}), request.state.actor.name))
 
     return router

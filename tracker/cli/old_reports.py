@@ -42,6 +42,34 @@ def show_one(postback_id: Annotated[str, typer.Argument(metavar="ID")], json: Js
     (show.as_json if json else show.record)(found)
 
 
+@old_reports.command("retry")
+def retry(
+    postback_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="this one alone", show_default=False)] = None,
+    host: Annotated[str | None, typer.Option(help="only what came to this host", show_default=False)] = None,
+    since: Annotated[str | None, typer.Option(metavar="WHEN", help="came since that day or instant", show_default=False)] = None,
+    reason: Annotated[str | None, typer.Option(help="for the audit trail", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Read what was refused or ignored once more, after a token, a setting or a profile was corrected."""
+    given = {"postback_id": postback_id, "host": host, "since": since, "reason": reason}
+    body = {name: value for name, value in given.items() if value is not None}
+
+    async def work(database: Any, settings: Any) -> dict[str, Any]:
+        book, retried = _book(database, settings), 0
+        while True:
+            made = await book.retry(body, run.ACTOR)
+            retried += made["retried"]
+            if made["is_complete"]:
+                return {"retried": retried}
+            body["cursor"] = str(made["next_cursor"])
+
+    made = run.with_database(work)
+    if json:
+        show.as_json(made)
+    else:
+        typer.echo(f"{made['retried']} reports are read again by turnout work conversions")
+
+
 def _book(database: Any, settings: Any) -> Any:
     from tracker.adapters.postgres_old_reports import OldReports
     from tracker.old_reports import OldReportBook

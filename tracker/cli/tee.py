@@ -42,17 +42,19 @@ def show_one(postback_id: Annotated[str, typer.Argument(metavar="ID")], json: Js
 @tee.command("retry")
 def retry(
     host: Host = None,
+    differences: Annotated[bool, typer.Option("--differences", help="What was answered differently, not what was given up")] = False,
     reason: Annotated[str | None, typer.Option(help="for the audit trail", show_default=False)] = None,
     json: Json = False,
 ) -> None:
-    """Have what was given up tried again, to where its host forwards today."""
-    body = {name: value for name, value in (("host", host), ("reason", reason)) if value is not None}
+    """Have what was given up sent again, to where its host forwards today."""
+    body: dict[str, Any] = {name: value for name, value in (("host", host), ("reason", reason)) if value is not None}
+    body["differences"] = differences
 
     async def work(database: Any, settings: Any) -> dict[str, Any]:
         desk, retried = _tee(database, settings), 0
         while True:
             made = await desk.retry(body, run.ACTOR)
-            retried += made["retried"]
+            retried, body["before"] = retried + made["retried"], made["before"].isoformat()
             if made["is_complete"]:
                 return {"retried": retried}
 
@@ -60,7 +62,7 @@ def retry(
     if json:
         show.as_json(made)
     else:
-        typer.echo(f"{made['retried']} reports are tried again by turnout work postbacks")
+        typer.echo(f"{made['retried']} reports are sent again by turnout work postbacks")
 
 
 def _tee(database: Any, settings: Any) -> Any:

@@ -13,8 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+from tracker.domain import click_id, visitor_cookie
 from tracker.domain import postback as postbacks
-from tracker.domain import visitor_cookie
 from tracker.domain.postback import TXID_MAX, Advertiser, InvalidPostback, Postback
 from tracker.domain.postback_settings import AS_IS
 from tracker.domain.posted import merged
@@ -76,7 +76,8 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Args:
         tokens: secrets that its stores send; written once, kept as `token_hashes`.
-        token_hashes: SHA-256 of each, in hex. With any of them a postback needs a right one; without, its click id is its proof, as it was.
+        token_hashes: SHA-256 of each, in hex. With any of them a postback needs a right one; without, its click's id is its proof, as it
+            was: one that the old platform gave, or one of ours that its own links gave.
         currency: of amounts that name none; empty: the advertiser's.
         goals: the platform's goal → ours.
         statuses: the store's word → our status or `ignored`; `""` is the word of reports without one.
@@ -159,18 +160,35 @@ def is_right_token(settings: ReportSettings, token: str | None) -> bool:
 
 
 def status_of(found: ReadReport, settings: ReportSettings) -> Status:
-    """Our status: the operator's word for the store's, else the profile's."""
+    """Our status: the operator's word for the store's, else the profile's. What no word decided, none overrides."""
+    if not found.outcome.is_by_word:
+        return found.outcome.status
     word = found.conversion.status or ""
     return settings.statuses.get(word) or settings.statuses.get(word.lower()) or found.outcome.status
 
 
-def order_number(source: Source, found: ReadReport) -> str:
-    """The txid: the order's number, with the click in front where the platform numbers each click's orders; `""`: the click is the key."""
-    order, click = found.conversion.order_id or "", found.reading.click_id or ""
+def order_number(source: Source, report: OldReport, found: ReadReport) -> str:
+    """The txid: the order's number, with the click in front where the platform numbers each click's orders; `""`: the click is the key.
+
+    The click is in lower case: its id is looked up in any. A pixel's that names none is that of the browser's cookies (`key_of`), so that
+    the pixel and the postback of one order have one number.
+    """
+    order, click = found.conversion.order_id or "", key_of(report, found)
     if not order or not click or "click_id" not in source.profile.outcomes.same_conversion:
         return order
     number = f"{click}:{order}"
     return number if len(number) <= TXID_MAX else f"sha256:{hashlib.sha256(number.encode('utf-8', 'replace')).hexdigest()}"
+
+
+def key_of(report: OldReport, found: ReadReport) -> str:
+    """The click that a report is recognised by, in lower case: the one it names; a pixel's also the old platform's newest of the cookies,
+    else ours. `""`: it has none."""
+    named = (found.reading.click_id or "").strip(" \t")
+    if named or found.kind != PIXEL:
+        ours = click_id.from_any(named)
+        return click_id.to_text(ours).decode("ascii") if ours else named.lower()
+    visits = [visitor_cookie.old_visit(_old_id(report)), *sorted(report.visits, key=lambda visit: not visit.startswith(visitor_cookie.OLD))]
+    return next(filter(None, visits), "").removeprefix(visitor_cookie.OLD).lower()
 
 
 def coupon_of(source: Source, found: ReadReport) -> str:
@@ -180,8 +198,12 @@ def coupon_of(source: Source, found: ReadReport) -> str:
 
 def visits_of(report: OldReport) -> tuple[str, ...]:
     """The visits that the browser's cookies name: ours first, then the old platform's."""
-    old = visitor_cookie.old_visit(report.old_click_id.decode("utf-8", "replace"))
+    old = visitor_cookie.old_visit(_old_id(report))
     return report.visits if not old or old in report.visits else (*report.visits, old)
+
+
+def _old_id(report: OldReport) -> str:
+    return report.old_click_id.decode("utf-8", "replace")
 
 
 def postback_of(
@@ -194,12 +216,14 @@ def postback_of(
     goal: str,
     campaign: int | None,
     partner: int | None,
+    is_proven: bool = True,
 ) -> Postback:
     """The postback that `report` is, for `advertiser`.
 
-    `goal` is ours; `campaign` and `partner` are what its offer and partner mean here. A pixel, and a postback that proves itself neither
-    by a token nor by a click, is unverified: its conversion waits for approval as the advertiser's pixels do. A partner counts only
-    with a token.
+    `goal` is ours; `campaign` and `partner` are what its offer and partner mean here. `is_proven`: the click that it names could only be
+    known to who was told it through this host. A pixel, and a postback that proves itself neither by a token nor by such a click, is
+    unverified: its conversion waits for approval as the advertiser's pixels do, and states nothing by that. A partner counts only with a
+    token.
 
     Raises:
         InvalidPostback: names what is wrong; the text is safe to show.
@@ -211,11 +235,11 @@ def postback_of(
         raise InvalidPostback("amount", f"amount {found.conversion.amount!r:.60} is no number such as 10.50")
     amount = found.outcome.amount
     click = found.reading.click_id or ""
-    unverified = found.kind == PIXEL or not (has_token or click)
+    unverified = found.kind == PIXEL or not (has_token or (click and is_proven))
     status = status_of(found, settings)
     parameters = {
         "click_id": click,
-        "txid": order_number(source, found),
+        "txid": order_number(source, report, found),
         "amount": "" if amount is None else f"{amount:f}",
         "currency": found.conversion.currency or settings.currency,
         "goal": goal,
@@ -225,12 +249,13 @@ def postback_of(
     named = partner if has_token and campaign is not None else None
     visits = visits_of(report) if found.kind == PIXEL else ()
     made = _checked(parameters, advertiser, report, visits, is_named=named is not None)
-    stated = found.conversion.status or ""
+    stands = not unverified or status not in ("approved", "pending")
     return replace(
         made,
-        status=advertiser.pixel_status if unverified and status in ("approved", "pending") else made.status,
-        status_original=postbacks.storable(stated)[:255],
-        amount_original=postbacks.storable(found.conversion.amount or "")[:255],
+        txid=made.txid if parameters["txid"] else postbacks.click_key(postbacks.storable(key_of(report, found))),
+        status=made.status if stands else advertiser.pixel_status,
+        status_original=postbacks.storable(found.conversion.status or "")[:255] if stands else "",
+        amount_original=postbacks.storable(found.outcome.named)[:255],
         currency_original=postbacks.storable(found.conversion.currency or "")[:255],
         parameters=_kept(found, made.parameters),
         unverified=unverified,

@@ -64,7 +64,8 @@ class Postback:
     """One report, checked. `txid` is never empty; `status_original` is "" when the store did not say.
 
     `visits` are what `visitor_cookie.read` returns. `campaign` and `partner` are ids that the report itself names: the campaign
-    chooses among clicks that share an old platform's id, and both together may earn where no click does.
+    chooses among clicks that share an old platform's id, and both together may earn where no click does. `old_source`: whose ids it
+    speaks in, where it came to an old platform's host.
     """
 
     postback_id: UUID
@@ -94,6 +95,7 @@ class Postback:
     stated_at: datetime | None = None
     campaign: int | None = None
     partner: int | None = None
+    old_source: str | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -119,7 +121,8 @@ class Postback:
     def is_keyed_by_click(self) -> bool:
         """Whether the store sent no txid, so that `txid` was made from the click id."""
         key = self.click_id or next(iter(self.visits), "")
-        return bool(key) and self.txid == click_key(key) and not self.parameters.get("txid", "").strip()
+        is_made = self.txid.startswith(("click:", "click-sha256:")) if self.source == "old" else self.txid == click_key(key)
+        return bool(key) and is_made and not self.parameters.get("txid", "").strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """What is passed on to the old platform: where it goes, when it is tried again, and whether the two answers agree. Pure."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from tracker.domain.outbound_addresses import destination, sendable
 from tracker.domain.urls import host_key, percent_decoded, split_absolute
@@ -15,12 +16,13 @@ from tracker.platforms.replies import Answer
 BODY_KEPT_BYTES: Final = 4096
 GIVE_UP_AFTER: Final = timedelta(hours=72)  # since the first try: while no sender runs nothing is given up
 BACKOFF: Final = (*(timedelta(seconds=seconds) for seconds in (1, 5, 30, 120, 600)), timedelta(hours=1))
-AGAIN: Final = frozenset((429,))  # answers that say "later", besides 5xx
+AGAIN: Final = frozenset((408, 425, 429))  # answers that say "later", besides 5xx
 MASK: Final = b"***"
 SECRET_MIN_BYTES: Final = 6  # shorter ones stand in every text by chance
 _SECRET = rb"token|secret|passw|api_?key|signature|hash"
 _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
-_SECRET_MEMBER = re.compile(rb'("[^"]*(?:' + _SECRET + rb')[^"]*"\s*:\s*)"[^"]*"', re.IGNORECASE)
+_MEMBER = rb'("(?:[^"]*(?:%b)[^"]*%b)"\s*:\s*)"[^"]*"'  # of JSON: names that look secret, and others
+_SECRET_MEMBER = re.compile(_MEMBER % (_SECRET, b""), re.IGNORECASE)
 _BLANKS = re.compile(rb"\s+")
 _SLOT = re.compile(r"\{[a-z_]+(?:\|[^{}]*)?\}")  # what `replies.answer_to` fills
 _ENDS = re.compile(rb"([/?&;#=])")
@@ -94,30 +96,75 @@ def _literal(text: str) -> bytes:
     return re.escape(_BLANKS.sub(b"", text.encode("utf-8", "replace")))
 
 
-def secret_of(source: Source | None, host: bytes, target: bytes) -> bytes | None:
-    """The store's token in a target, with what the body adds to it (`posted.merged`), decoded; None: there is none, or nobody can tell."""
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A store's token in a report, decoded, and the names of the parameters that hold it: whatever these hold is secret."""
+
+    value: bytes
+    names: frozenset[bytes] = frozenset()
+
+
+def secret_of(source: Source | None, host: bytes, target: bytes) -> Secret | None:
+    """The store's token in a target, with what the body adds to it (`posted.merged`); None: there is none, or nobody can tell."""
     reading = read(source, host, target) if source else None
     token = reading.conversion.token if reading and reading.conversion else None
-    return token.encode("utf-8", "surrogatepass") if token else None
+    if not token:
+        return None
+    value = token.encode("utf-8", "surrogatepass")
+    return Secret(value, frozenset(name.lower() for name, given in _parameters(target) if _decoded(given) == value))
 
 
-def masked(target: bytes, secret: bytes | None) -> str:
+def masked(target: bytes, secret: Secret | None) -> str:
     """`target` as it may be shown to anybody who may read: `***` in place of `secret`, and of values whose names tell that they are one."""
     return sendable(_masked(target, secret)).decode("ascii")
 
 
-def masked_body(body: bytes, secret: bytes | None) -> str:
+def masked_body(body: bytes, secret: Secret | None) -> str:
     """The same of a body, form or JSON; what is no UTF-8 is shown as U+FFFD."""
-    shown = _SECRET_MEMBER.sub(rb'\1"' + MASK + b'"', _masked(body, secret))
-    if secret and len(secret) >= SECRET_MIN_BYTES:
-        shown = shown.replace(secret, MASK)
+    names = b"".join(b"|" + re.escape(name) for name in (secret.names if secret else ()))
+    members = _SECRET_MEMBER if not names else re.compile(_MEMBER % (_SECRET, names), re.IGNORECASE)
+    shown = members.sub(rb'\1"' + MASK + b'"', _masked(body, secret))
+    if secret and len(secret.value) >= SECRET_MIN_BYTES:
+        shown = shown.replace(secret.value, MASK)
     return shown.decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
-def _masked(data: bytes, secret: bytes | None) -> bytes:
+def masked_reading(reading: dict[str, Any], target: bytes, secret: Secret | None) -> dict[str, Any]:
+    """`reading` of `target`, body included, as it may be shown: what is `***` in the target is so here, whatever it was read as."""
+    hidden = {_decoded(given) for name, given in _parameters(target) if _is_secret(name, secret)} | ({secret.value} if secret else set())
+    return {name: _without(hidden - {b""}, secret, name, value) for name, value in reading.items()}
+
+
+def _without(hidden: set[bytes], secret: Secret | None, name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {inner: _without(hidden, secret, inner, given) for inner, given in value.items()}
+    if not isinstance(value, str) or not value:
+        return value
+    given = value.encode("utf-8", "surrogatepass")
+    if given in hidden or _is_secret(name.encode("utf-8", "surrogatepass"), secret):
+        return MASK.decode()
+    shown = _masked(given, secret)
+    return value if shown == given else shown.decode("utf-8", "replace")
+
+
+def _parameters(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and values between the signs that part them, as they stand in a target or a form."""
+    pieces = _ENDS.split(data)
+    return ((pieces[at - 2], pieces[at]) for at in range(2, len(pieces), 2) if pieces[at - 1] == b"=")
+
+
+def _decoded(given: bytes) -> bytes:
+    return percent_decoded(given.replace(b"+", b" "))
+
+
+def _is_secret(name: bytes, secret: Secret | None) -> bool:
+    return _SECRET_NAME.search(name) is not None or (secret is not None and name.lower() in secret.names)
+
+
+def _masked(data: bytes, secret: Secret | None) -> bytes:
     pieces = _ENDS.split(data)
     for at in range(0, len(pieces), 2):
-        is_named = at > 1 and pieces[at - 1] == b"=" and _SECRET_NAME.search(pieces[at - 2]) is not None
-        if pieces[at] and (is_named or percent_decoded(pieces[at].replace(b"+", b" ")) == secret):
+        is_named = at > 1 and pieces[at - 1] == b"=" and _is_secret(pieces[at - 2], secret)
+        if pieces[at] and (is_named or (secret is not None and _decoded(pieces[at]) == secret.value)):
             pieces[at] = MASK
     return b"".join(pieces)

@@ -16,14 +16,17 @@ _OF: Final[tuple[Status, ...]] = ("approved", "pending", "rejected", "reversed",
 class Outcome(Struct, frozen=True, gc=False):
     """`amount` is None where the platform's offer has it (`auto`, or none sent); `is_readable` False: it is no number.
 
-    `status` is `ignored` for postbacks that report no conversion. `same` identifies the conversion among those of its
-    offer; empty: the platform gives nothing to recognise a repetition by.
+    `named`: the amount as it was sent, or the sum of the order's lines; `""` where none was named. `status` is `ignored` for
+    postbacks that report no conversion; `is_by_word`: the store's word decided it, not the amount or the kind of postback. `same`
+    identifies the conversion among those of its offer; empty: the platform gives nothing to recognise a repetition by.
     """
 
     status: Status
     amount: Decimal | None
     is_readable: bool = True
     same: tuple[str, ...] = ()
+    named: str = ""
+    is_by_word: bool = True
 
 
 def outcome_of(profile: Profile, reading: Reading) -> Outcome:
@@ -33,10 +36,13 @@ def outcome_of(profile: Profile, reading: Reading) -> Outcome:
     told = (conversion.amount if conversion else None) or _sum_of_items(rules, reading)
     amount = _number(told)
     is_default = told is None or told.lower() in rules.default_amount
-    status: Status = "ignored" if reading.shape in rules.no_conversion else _status(rules, reading)
-    if amount is not None and amount < 0 and rules.negative_is_reversal:
-        status, amount = "reversed", -amount
-    return Outcome(status, amount, amount is not None or is_default, _same(rules, reading))
+    is_none = reading.shape in rules.no_conversion
+    is_reversal = amount is not None and amount < 0 and rules.negative_is_reversal
+    status: Status = "ignored" if is_none else "reversed" if is_reversal else _status(rules, reading)
+    amount = -amount if amount is not None and is_reversal else amount
+    named = "" if told is None or is_default else told
+    is_readable, is_by_word = amount is not None or is_default, not (is_none or is_reversal)
+    return Outcome(status, amount, is_readable, _same(rules, reading), named, is_by_word)
 
 
 def _sum_of_items(rules: Outcomes, reading: Reading) -> str | None:
