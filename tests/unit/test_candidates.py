@@ -69,6 +69,7 @@ def test_who_may_not_earn_is_told_why(one, reason):
             candidate("customer", age=7 * DAY, rules=Rules(DAY, customer_window=7 * DAY)),
             "the customer's earlier order, not more than 7 days ago",
         ),
+        (candidate("named"), "the partner whom the report names, with a token of the store"),
     ],
 )
 def test_one_who_may_earn_does(one, reason):

@@ -1,5 +1,6 @@
 """Old links of other platforms, through the redirector's handler and a real route table: who is meant, where it leads, what is recorded."""
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -329,6 +330,14 @@ def urls(*rows):
         OrphanUrls(name, url, clicks, total, begin + timedelta(hours=number), begin + timedelta(hours=number, minutes=5))
         for number, (name, url, clicks, total) in enumerate(rows)
     ]
+
+
+def test_where_the_old_platform_sent_orphans_is_proposed_without_the_click_id_of_one_of_them(table):
+    (orphan,) = urls(("go.brand.example", "/aff_c?offer_id=77&aff_id=42", 1, 1))
+    (unread,) = urls(("nobody.example", "/x/1", 1, 1))
+    named = "https://shop.example/boots?transaction_id=102f&x=1"
+    told = [heap.proposed_destination for one in (orphan, unread) for heap in heaps(table, [dataclasses.replace(one, named=named)], 0)]
+    assert told == ["https://shop.example/boots?x=1", named]
 
 
 def test_orphans_fall_into_heaps_that_one_step_mends(table):

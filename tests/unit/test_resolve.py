@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from tracker.domain.resolve import JoinedRoute, OldLink, join, resolve
+from tracker.domain.resolve import JoinedRoute, OldLink, join, old_address, registered_host, resolve
 from tracker.domain.routes import CampaignRoute, HostRoute, Installation, LinkRoute, PartnerRoute
 from tracker.platforms.loader import Shelf
 
@@ -129,3 +129,17 @@ def test_the_links_own_destination_comes_first():
         landing(resolve(Table(join(replace(LINK, destination="https://d.example"), CAMPAIGN, PARTNER)), b"", b"/c/summer", 0))
         == "https://d.example"
     )
+
+
+def test_a_host_is_known_by_its_port_first_and_says_where_the_old_platform_is():
+    port = replace(OLD, host_id=2, host="go.old.example:8443")
+    table = Table(hosts=[OLD, port])
+    assert [registered_host(table, name) for name in (b"GO.old.example", b"go.old.example:8443", b"go.old.example:1", b"x")] == [
+        OLD,
+        port,
+        OLD,
+        None,
+    ]
+    assert old_address(OLD, b"/a?b") == b""
+    assert old_address(replace(OLD, forward_to="https://brand.tune.example/"), b"/a?b") == b"https://brand.tune.example/a?b"
+    assert old_address(replace(OLD, forward_to="https://go.old.example"), b"/a?b") == b""
