@@ -341,8 +341,8 @@ class RouteTable:
         self.close()
         try:
             self._open()
-        except (lmdb.Error, OSError):
-            log.warning("routes.table_not_readable", exc_info=True, extra={"path": str(self.path)})
+        except (lmdb.Error, OSError) as exc:  # its publisher may be making it just now
+            log.warning("routes.table_not_readable", extra={"path": str(self.path), "reason": str(exc)})
             self.close()
             return
         self._txnid = -1
