@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -50,9 +51,13 @@ NOW = timedelta()
 NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\u202egnp.exe\r\n"
 
 
+_MADE = itertools.count()
+
+
 def new_id(age=NOW):
+    """Those of one millisecond are in the order in which they were made."""
     ms = time.time_ns() // 1_000_000 - age // timedelta(milliseconds=1)
-    return UUID(bytes=click_id.compose(ms, os.urandom(10)))
+    return UUID(bytes=click_id.compose(ms, next(_MADE).to_bytes(4, "big") + os.urandom(6)))
 
 
 def text_of(number):
