@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from tracker.domain import tee
 from tracker.domain.urls import host_key
 from tracker.errors import Conflict, NotFound, RejectedInput
 from tracker.platforms.reading import as_dict
-from tracker.programme import instant, text
+from tracker.programme import instant, moment, text
 
 STATES: Final = ("read", "waiting", "refused", "ignored")
 FILTERS: Final = ("state", "host", "platform", "from", "to")
@@ -24,7 +23,6 @@ REASON: Final = "read again by hand"
 _BECAME: Final = ("postback_id", "received_at", "state", "reason", "outcome", "postback_reason", "conversion_id")
 _CAME_AS: Final = ("kind", "platform", "source", "host", "method")
 _LAST: Final = ("click_id", "offer_id", "partner_id", "tries", "next_try_at", "waits_until")
-_DAY_LENGTH: Final = 10  # of 2026-01-31
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class OldReportBook:
         if state is not None and state not in STATES:
             raise RejectedInput("invalid_state", f"state must be one of {', '.join(STATES)}", field="state")
         host, platform = host_asked(filters.get("host")), filters.get("platform") or None
-        times = (_moment(filters.get("from", ""), "from"), _moment(filters.get("to", ""), "to"))
+        times = (moment(filters.get("from", ""), "from"), moment(filters.get("to", ""), "to"))
         after = bodies.read("cursor", cursor or None, bodies.postback_id)
         async with self.database.connection() as connection:
             rows = await connection.fetch(sql.LISTED_REPORTS, after, limit + 1, state, host, platform, *times)
@@ -98,17 +96,6 @@ class OldReportBook:
             "old_click_id": row["old_click_id"].decode("utf-8", "replace"),
             "reading": reading,
         }
-
-
-def _moment(value: str, field: str) -> datetime | None:
-    """A day or an instant; a day as `to` includes the whole of it."""
-    if not value:
-        return None
-    try:
-        at = instant(value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{field}", f"{field} {exc}", field=field) from None
-    return at + timedelta(days=1) if field == "to" and len(value) <= _DAY_LENGTH else at
 
 
 async def _one_again(desk: OldReportDesk, number: UUID, by: Audited) -> dict[str, Any]:

@@ -7,7 +7,7 @@ One description serves the API, the command line and the OpenAPI document. Readi
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -173,6 +173,17 @@ def instant(value: Any) -> datetime:
     if not EARLIEST <= at < LATEST:
         raise ValueError("must be of the years 1970 to 9998")
     return at
+
+
+def moment(value: str, field: str) -> datetime | None:
+    """A day or an instant; a day as `to` includes the whole of it. RejectedInput names the field."""
+    if not value:
+        return None
+    try:
+        at = instant(value)
+    except ValueError as exc:
+        raise RejectedInput(f"invalid_{field}", f"{field} {exc}", field=field) from None
+    return at + timedelta(days=1) if field == "to" and len(value) <= 10 else at
 
 
 def days(value: Any) -> int:

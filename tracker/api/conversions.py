@@ -1,6 +1,5 @@
 """Clicks and conversions: read them; approve, reject or reverse a conversion."""
 
-from datetime import datetime, timedelta
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +8,7 @@ from tracker.adapters.postgres_conversions_read import Conversions
 from tracker.api.answers import answer, paging, read_json
 from tracker.api.document import CHANGING, CURSORS, REFUSALS, body_of
 from tracker.errors import RejectedInput
-from tracker.programme import instant, text
+from tracker.programme import moment, text
 
 Action = Literal["approve", "reject", "reverse"]
 AMOUNT = {
@@ -29,7 +28,7 @@ def routes(conversions: Conversions) -> APIRouter:
     @router.get("/conversions", tags=["conversions"], openapi_extra={"parameters": CURSORS})
     async def list_conversions(request: Request) -> Response:
         limit, cursor, filters = paging(request)
-        start, end = _moment(filters.pop("from", ""), "from"), _moment(filters.pop("to", ""), "to")
+        start, end = moment(filters.pop("from", ""), "from"), moment(filters.pop("to", ""), "to")
         return answer(
             await conversions.listed(
                 limit=limit, cursor=cursor, filters=filters, start=start, end=end, advertiser_id=request.state.actor.advertiser_id
@@ -65,14 +64,3 @@ async def _reason(request: Request, action: Action) -> tuple[str, str | None]:
         return text(body.get("reason") or ""), amount
     except ValueError as exc:
         raise RejectedInput("invalid_reason", f"reason {exc}", field="reason") from None
-
-
-def _moment(value: str, field: str) -> datetime | None:
-    """A day or an instant; a day as `to` includes the whole of it."""
-    if not value:
-        return None
-    try:
-        at = instant(value)
-    except ValueError as exc:
-        raise RejectedInput(f"invalid_{field}", f"{field} {exc}", field=field) from None
-    return at + timedelta(days=1) if field == "to" and len(value) <= 10 else at
